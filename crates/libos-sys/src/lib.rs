@@ -1,0 +1,311 @@
+//! The line between the library OS kernel and the application.
+//!
+//! An application (a service, with or without a C library below it) reaches the kernel only through
+//! the `libos_*` functions declared here, and the kernel reaches the application only through the
+//! symbol `_start`. This file is the one place where that line is written down; the kernel checks its
+//! definitions against these signatures at compile time.
+//!
+//! # Start
+//! The kernel enters `_start` the way Linux enters a static program (System V psABI, 3.4.1): `rsp` is
+//! 16-byte aligned and points at `argc`, followed by `argv[]`, 0, `envp[]`, 0 and the auxiliary vector
+//! (`AT_PHDR`, `AT_PHENT`, `AT_PHNUM`, `AT_PAGESZ`, `AT_RANDOM`, `AT_ENTRY`). So a C library's `crt1.o`
+//! fits as it is. The words of the domain's command line are the arguments; `env.NAME=VALUE` becomes an
+//! environment variable, and words that begin with `libos.` are the kernel's own.
+//!
+//! # Conventions
+//! - A signed result below zero is a negated Linux `errno` value (see [`errno`]).
+//! - A *deadline* is an absolute time of the monotonic clock in nanoseconds; [`NEVER`] waits for ever.
+//! - There is one vCPU and threads are cooperative: another thread runs only while the caller is inside
+//!   one of the functions marked *switches*. No signal, interrupt or upcall runs in between.
+//! - Pages are 4,096 bytes. Memory that another domain can write is never the target of a pointer
+//!   given to these functions, apart from the page arguments of the grant calls.
+#![no_std]
+#![expect(unsafe_code, reason = "declares the foreign functions of the kernel; calls nothing itself")]
+
+use core::ffi::c_void;
+
+/// Version of this interface, in [`BootInfo::abi_version`].
+pub const ABI_VERSION: u32 = 1;
+
+/// Bytes in a page.
+pub const PAGE_SIZE: usize = 4096;
+
+/// Deadline that never passes.
+pub const NEVER: u64 = u64::MAX;
+
+/// Linux `errno` values that the kernel returns, negated.
+pub mod errno {
+    /// Operation not permitted.
+    pub const EPERM: i32 = 1;
+    /// No such entry, domain or port.
+    pub const ENOENT: i32 = 2;
+    /// Interrupted: the wait was cut short.
+    pub const EINTR: i32 = 4;
+    /// Input or output error.
+    pub const EIO: i32 = 5;
+    /// Bad descriptor.
+    pub const EBADF: i32 = 9;
+    /// Try again; for a wait: the word no longer held the expected value.
+    pub const EAGAIN: i32 = 11;
+    /// Out of memory, frames, ports or grant entries.
+    pub const ENOMEM: i32 = 12;
+    /// Access refused by the toolstack.
+    pub const EACCES: i32 = 13;
+    /// Bad address.
+    pub const EFAULT: i32 = 14;
+    /// Still in use (for a grant: the peer has it mapped).
+    pub const EBUSY: i32 = 16;
+    /// Already there.
+    pub const EEXIST: i32 = 17;
+    /// Invalid argument.
+    pub const EINVAL: i32 = 22;
+    /// No space: a limit or quota of the other side.
+    pub const ENOSPC: i32 = 28;
+    /// The result does not fit into the buffer.
+    pub const ERANGE: i32 = 34;
+    /// Not available on this system.
+    pub const ENOSYS: i32 = 38;
+    /// The other side broke the protocol.
+    pub const EPROTO: i32 = 71;
+    /// The deadline passed.
+    pub const ETIMEDOUT: i32 = 110;
+}
+
+/// How the domain was booted ([`BootInfo::mode`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum BootMode {
+    /// Para-virtualised: page tables through hypercalls, ring 3.
+    Pv = 1,
+    /// PVH: hardware virtualisation without emulated devices, ring 0.
+    Pvh = 2,
+}
+
+/// Facts about this boot, filled by [`libos_boot_info`].
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct BootInfo {
+    /// [`ABI_VERSION`] of the kernel.
+    pub abi_version: u32,
+    /// A [`BootMode`] as a number.
+    pub mode: u32,
+    /// Time-stamp counter at the first instruction of the domain.
+    pub tsc_entry: u64,
+    /// Time-stamp counter just before `_start`.
+    pub tsc_start: u64,
+    /// Xen's version, `major << 16 | minor`.
+    pub xen_version: u32,
+    /// This domain's id.
+    pub domid: u16,
+    /// Zero.
+    pub reserved: u16,
+}
+
+/// State of the domain's memory in pages, filled by [`libos_memory_info`].
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct MemoryInfo {
+    /// Pages of RAM that the domain was given.
+    pub total: u64,
+    /// Pages that [`libos_pages_alloc`] can still hand out.
+    pub free: u64,
+    /// First address behind the image (text, data, zeroed data).
+    pub image_end: u64,
+    /// First address of the image.
+    pub image_start: u64,
+    /// First address behind the text.
+    pub text_end: u64,
+    /// First address behind the read-only data.
+    pub rodata_end: u64,
+}
+
+/// State of an event channel, as `EVTCHNOP_status` reports it (`xen/event_channel.h`).
+pub mod evtchn_status {
+    /// Not in use.
+    pub const CLOSED: i32 = 0;
+    /// Waits for the peer to bind.
+    pub const UNBOUND: i32 = 1;
+    /// Bound to a port of another domain.
+    pub const INTERDOMAIN: i32 = 2;
+}
+
+/// Flag of [`libos_grant_access`] and [`libos_grant_map`]: the peer (or we) may only read.
+pub const GRANT_READONLY: u32 = 1;
+
+unsafe extern "C" {
+    // ---- life ------------------------------------------------------------------------------------
+
+    /// Ends the domain. Drains the console, publishes `status` (0 to 255) at `data/exit-status` below the
+    /// domain's xenstore home and powers off.
+    pub fn libos_exit(status: i32) -> !;
+
+    /// Ends the domain as crashed: prints `message` (UTF-8, `len` bytes) and a backtrace of the caller,
+    /// publishes exit status 134 and shuts down with reason *crash*.
+    ///
+    /// # Safety
+    /// `message` points at `len` readable bytes.
+    pub fn libos_panic(message: *const u8, len: usize) -> !;
+
+    /// Fills `out`.
+    ///
+    /// # Safety
+    /// `out` is valid for writes.
+    pub fn libos_boot_info(out: *mut BootInfo);
+
+    // ---- console ---------------------------------------------------------------------------------
+
+    /// Writes to the console; returns `len`. *Switches* while the ring is full.
+    ///
+    /// # Safety
+    /// `buf` points at `len` readable bytes.
+    pub fn libos_console_write(buf: *const u8, len: usize) -> isize;
+
+    /// Reads what has come in, at least one byte: the number of bytes, or `-ETIMEDOUT`. *Switches.*
+    ///
+    /// # Safety
+    /// `buf` points at `len` writable bytes.
+    pub fn libos_console_read(buf: *mut u8, len: usize, deadline: u64) -> isize;
+
+    // ---- clock -----------------------------------------------------------------------------------
+
+    /// Nanoseconds since the hypervisor started; never goes backwards.
+    pub fn libos_clock_monotonic() -> u64;
+
+    /// Nanoseconds since 1970-01-01 00:00 UTC.
+    pub fn libos_clock_wall() -> u64;
+
+    // ---- memory ----------------------------------------------------------------------------------
+
+    /// Allocates `count` contiguous zeroed pages, readable and writable, never executable. Null when there
+    /// is no such run.
+    pub fn libos_pages_alloc(count: usize) -> *mut u8;
+
+    /// Gives pages back.
+    ///
+    /// # Safety
+    /// `base` and `count` are a run (or a part of one, on page boundaries) from [`libos_pages_alloc`] that
+    /// nothing uses any more; no grant for them is active.
+    pub fn libos_pages_free(base: *mut u8, count: usize);
+
+    /// Fills `out`.
+    ///
+    /// # Safety
+    /// `out` is valid for writes.
+    pub fn libos_memory_info(out: *mut MemoryInfo);
+
+    // ---- threads ---------------------------------------------------------------------------------
+
+    /// Starts a thread on a stack of its own of at least `stack_bytes`, with a guard page below it;
+    /// returns its id (above 0), or `-ENOMEM`.
+    ///
+    /// # Safety
+    /// `entry` may be called with `arg` on another stack; it must not unwind.
+    pub fn libos_thread_spawn(entry: extern "C" fn(*mut c_void), arg: *mut c_void, stack_bytes: usize)
+    -> i32;
+
+    /// Ends the calling thread; its stack is freed. *Switches.* The first thread ending this way ends only
+    /// itself.
+    pub fn libos_thread_exit() -> !;
+
+    /// Id of the calling thread; the first one has 1.
+    pub fn libos_thread_self() -> i32;
+
+    /// Lets every other thread that can run have a turn. *Switches.*
+    pub fn libos_thread_yield();
+
+    /// Sleeps until the deadline. *Switches.*
+    pub fn libos_sleep_until(deadline: u64);
+
+    /// Waits, if `*word == expected`, until [`libos_wake`] names the same word: 0 when woken, `-EAGAIN` when
+    /// the word held something else, `-ETIMEDOUT`. *Switches.* The same contract as Linux's `FUTEX_WAIT`.
+    ///
+    /// # Safety
+    /// `word` is valid for reads and aligned.
+    pub fn libos_wait(word: *const u32, expected: u32, deadline: u64) -> i32;
+
+    /// Wakes at most `count` threads that wait on `word`; returns how many.
+    pub fn libos_wake(word: *const u32, count: u32) -> i32;
+
+    // ---- event channels (xen/event_channel.h) ----------------------------------------------------
+
+    /// Allocates a port that `remote` may bind to; returns the port.
+    pub fn libos_event_alloc_unbound(remote: u16) -> i32;
+
+    /// Binds to `remote_port` of domain `remote`; returns the local port.
+    pub fn libos_event_bind_interdomain(remote: u16, remote_port: u32) -> i32;
+
+    /// Sends an event. 0 or a negative `errno`.
+    pub fn libos_event_notify(port: u32) -> i32;
+
+    /// Closes a port. 0 or a negative `errno`.
+    pub fn libos_event_close(port: u32) -> i32;
+
+    /// State of a local port: one of [`evtchn_status`] or a higher number (PIRQ, VIRQ, IPI), or a
+    /// negative `errno`.
+    pub fn libos_event_status(port: u32) -> i32;
+
+    /// Waits until one of `count` ports has an event, takes it, and returns the index of that port in
+    /// `ports`; `-ETIMEDOUT` when the deadline passes first. An event that came before the call counts.
+    /// With a deadline in the past it polls. *Switches* unless an event is already there.
+    ///
+    /// # Safety
+    /// `ports` points at `count` readable numbers.
+    pub fn libos_event_wait(ports: *const u32, count: usize, deadline: u64) -> i32;
+
+    // ---- grants (xen/grant_table.h) ----------------------------------------------------------------
+
+    /// Grants domain `peer` access to one of our pages; returns the grant reference, or `-ENOMEM`.
+    ///
+    /// # Safety
+    /// `page` is page aligned and belongs to the caller, who from now on treats its content as shared
+    /// with the peer until [`libos_grant_end`] has returned 0.
+    pub fn libos_grant_access(peer: u16, page: *const u8, flags: u32) -> i64;
+
+    /// Withdraws a grant: 0, or `-EBUSY` while the peer has it mapped (the grant then stays as it was).
+    pub fn libos_grant_end(gref: u32) -> i32;
+
+    /// Maps `count` granted pages of domain `peer` at consecutive addresses and stores one handle each in
+    /// `handles`; returns the address of the first, or a negative `errno` (then nothing is mapped).
+    ///
+    /// # Safety
+    /// `grefs` is readable and `handles` writable for `count` numbers.
+    pub fn libos_grant_map(
+        peer: u16,
+        grefs: *const u32,
+        count: usize,
+        flags: u32,
+        handles: *mut u32,
+    ) -> isize;
+
+    /// Unmaps what [`libos_grant_map`] mapped. 0 or a negative `errno`.
+    ///
+    /// # Safety
+    /// `base`, `handles` and `count` come from one call of [`libos_grant_map`] and nothing uses the pages
+    /// any more.
+    pub fn libos_grant_unmap(base: *mut u8, handles: *const u32, count: usize) -> i32;
+
+    // ---- xenstore (xen/io/xs_wire.h) ---------------------------------------------------------------
+
+    /// Sends one request of type `kind` (an `XS_*` number) in transaction `tx` (0: none) with `body`, and
+    /// waits for the reply: its length, copied to `reply`; or the negated `errno` that xenstored named;
+    /// `-ERANGE` when `reply` is too small. *Switches.* Concurrent callers queue.
+    ///
+    /// # Safety
+    /// `body` is readable for `body_len` bytes and `reply` writable for `reply_cap` bytes.
+    pub fn libos_xenstore_request(
+        kind: u32,
+        tx: u32,
+        body: *const u8,
+        body_len: usize,
+        reply: *mut u8,
+        reply_cap: usize,
+    ) -> isize;
+
+    /// Takes the next watch event (`path\0token\0`) into `buf`; its length, or `-ETIMEDOUT`, or `-ERANGE`
+    /// (the event is dropped). *Switches.* At most 16 events are kept; when more come, the oldest are
+    /// dropped and the next call returns `-EIO` once.
+    ///
+    /// # Safety
+    /// `buf` is writable for `cap` bytes.
+    pub fn libos_xenstore_event(buf: *mut u8, cap: usize, deadline: u64) -> isize;
+}
