@@ -1,0 +1,77 @@
+//! `memcpy` and its relatives for the kernel itself.
+//!
+//! On the musl target the compiler expects a C library to bring them. The kernel must not depend on the
+//! application's, so it has its own; they are made local when the kernel object is built.
+
+#![expect(unsafe_code, reason = "the functions that the compiler calls")]
+
+use core::arch::asm;
+
+/// Copies `n` bytes between buffers that do not overlap.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, n: usize) -> *mut u8 {
+    // SAFETY: as in C; `rep movsb` touches just these bytes.
+    unsafe {
+        asm!("rep movsb", inout("rcx") n => _, inout("rdi") to => _, inout("rsi") from => _, options(nostack, preserves_flags))
+    };
+    to
+}
+
+/// Copies `n` bytes between buffers that may overlap.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, n: usize) -> *mut u8 {
+    // SAFETY: as in C; the copy runs away from the overlap.
+    unsafe {
+        if (to as usize).wrapping_sub(from as usize) >= n {
+            return memcpy(to, from, n);
+        }
+        asm!("std", "rep movsb", "cld", inout("rcx") n => _, inout("rdi") to.wrapping_add(n).wrapping_sub(1) => _,
+            inout("rsi") from.wrapping_add(n).wrapping_sub(1) => _, options(nostack));
+    }
+    to
+}
+
+/// Fills `n` bytes with `byte`.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memset(to: *mut u8, byte: i32, n: usize) -> *mut u8 {
+    // SAFETY: as in C.
+    unsafe {
+        asm!("rep stosb", inout("rcx") n => _, inout("rdi") to => _, in("al") byte as u8, options(nostack, preserves_flags))
+    };
+    to
+}
+
+/// Compares `n` bytes.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, n: usize) -> i32 {
+    for i in 0..n {
+        // SAFETY: as in C; volatile, so that the loop is not turned into a call of this function.
+        let (x, y) = unsafe { (a.add(i).read_volatile(), b.add(i).read_volatile()) };
+        if x != y {
+            return x as i32 - y as i32;
+        }
+    }
+    0
+}
+
+/// Compares `n` bytes for equality.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, n: usize) -> i32 {
+    // SAFETY: as in C.
+    unsafe { memcmp(a, b, n) }
+}
