@@ -140,7 +140,7 @@ unsafe extern "C" {
     pub fn libos_exit(status: i32) -> !;
 
     /// Ends the domain as crashed: prints `message` (UTF-8, `len` bytes) and a backtrace of the caller,
-    /// publishes exit status 134 and shuts down with reason *crash*.
+    /// and shuts down with reason *crash*, which the test bed counts as exit status 134.
     ///
     /// # Safety
     /// `message` points at `len` readable bytes.
@@ -302,7 +302,7 @@ unsafe extern "C" {
     ) -> isize;
 
     /// Takes the next watch event (`path\0token\0`) into `buf`; its length, or `-ETIMEDOUT`, or `-ERANGE`
-    /// (the event is dropped). *Switches.* At most 16 events are kept; when more come, the oldest are
+    /// (the event is dropped). *Switches.* About 2 KiB of events are kept; when more come, the oldest are
     /// dropped and the next call returns `-EIO` once.
     ///
     /// # Safety

@@ -34,6 +34,16 @@ pub fn exit(status: i32) -> ! {
     sys::exit(status)
 }
 
+/// Named by the unwind tables of the prebuilt `core` and `alloc`; never called, since panics end the domain.
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() {}
+
+/// Named by the landing pads of the prebuilt `alloc`; as above.
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_Resume() -> ! {
+    sys::panic(b"unwinding in a service without unwinding")
+}
+
 /// How the domain was booted.
 #[derive(Clone, Copy, Debug)]
 pub struct Boot {

@@ -131,8 +131,12 @@ impl Tables {
     }
 
     /// Maps guest frame `gfn`, which is not RAM, at a window address (0: unmaps).
-    pub fn map_gfn(&mut self, address: u64, gfn: u64, pool: &mut Pool) -> Option<()> {
-        let protection = if gfn == 0 { Protection::None } else { Protection::ReadWrite };
+    pub fn map_gfn(&mut self, address: u64, gfn: u64, read_only: bool, pool: &mut Pool) -> Option<()> {
+        let protection = match (gfn, read_only) {
+            (0, _) => Protection::None,
+            (_, true) => Protection::Read,
+            (_, false) => Protection::ReadWrite,
+        };
         self.table(address, pool)?.set((address >> 12) as usize & 511, entry(gfn, protection));
         cpu::invlpg(address);
         Some(())

@@ -49,12 +49,12 @@ fn gfn(slot: u64) -> u64 {
 }
 
 /// Makes the page-table entry of a slot: PV leaves it for Xen to fill, PVH points it at the slot's frame.
-fn prepare(slot: u64) -> Option<()> {
+fn prepare(slot: u64, read_only: bool) -> Option<()> {
     let gfn = gfn(slot);
     MEMORY.with(|m| {
         let done = match &mut m.tables {
             Tables::Pv(t) => t.prepare(address(slot), &mut m.pool),
-            Tables::Pvh(t) => t.map_gfn(address(slot), gfn, &mut m.pool),
+            Tables::Pvh(t) => t.map_gfn(address(slot), gfn, read_only, &mut m.pool),
             Tables::None => None,
         };
         m.refill();
@@ -67,7 +67,7 @@ pub fn map_gfn(gfn: u64) -> Option<Shared> {
     let slot = WINDOW.with(|w| w.slots.take(1))?;
     MEMORY.with(|m| {
         let done = match &mut m.tables {
-            Tables::Pvh(t) => t.map_gfn(address(slot), gfn, &mut m.pool),
+            Tables::Pvh(t) => t.map_gfn(address(slot), gfn, false, &mut m.pool),
             _ => None,
         };
         m.refill();
@@ -83,7 +83,7 @@ pub fn map_grant_table(index: u64) -> Option<Shared> {
         return None;
     }
     let pv = MEMORY.with(|m| matches!(m.tables, Tables::Pv(_)));
-    prepare(index)?;
+    prepare(index, false)?;
     if pv {
         let mut frames = [0; GRANT_FRAMES as usize];
         let frames = &mut frames[..=index as usize];
@@ -125,7 +125,7 @@ pub fn map_grants(peer: u16, grefs: &[u32], read_only: bool, handles: &mut [u32]
 }
 
 fn map_one(peer: u16, gref: u32, read_only: bool, slot: u64) -> Result<u32, i16> {
-    prepare(slot).ok_or(gnttab::GNTST_NO_SPACE)?;
+    prepare(slot, read_only).ok_or(gnttab::GNTST_NO_SPACE)?;
     let pv = MEMORY.with(|m| matches!(m.tables, Tables::Pv(_)));
     let mut arg = gnttab::MapGrantRef {
         host_addr: if pv { address(slot) } else { gfn(slot) << 12 },
@@ -159,7 +159,7 @@ fn unmap_pages(slot: u64, handles: &[u32]) -> bool {
         all &= result == 0 && arg.status == gnttab::GNTST_OKAY;
         if !pv {
             MEMORY.with(|m| match &mut m.tables {
-                Tables::Pvh(t) => t.map_gfn(address(slot), 0, &mut m.pool),
+                Tables::Pvh(t) => t.map_gfn(address(slot), 0, false, &mut m.pool),
                 _ => None,
             });
         }

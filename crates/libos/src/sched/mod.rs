@@ -31,10 +31,11 @@ pub enum Wait {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 enum State {
     Free,
     Ready,
-    Blocked(Wait),
+    Blocked,
     /// Ended; its stack is freed by the next thread that runs.
     Ended,
 }
@@ -42,6 +43,8 @@ enum State {
 #[derive(Clone, Copy)]
 struct Thread {
     state: State,
+    /// What it waits for while it is blocked.
+    wait: Wait,
     pointer: usize,
     /// First address (the guard page) and pages of the stack.
     stack: (u64, u64),
@@ -51,18 +54,28 @@ struct Thread {
     timed_out: bool,
 }
 
-const FREE: Thread =
-    Thread { state: State::Free, pointer: 0, stack: (0, 0), deadline: NEVER, since: 0, timed_out: false };
+/// All zero, so that the table costs nothing in the image.
+const FREE: Thread = Thread {
+    state: State::Free,
+    wait: Wait::Time,
+    pointer: 0,
+    stack: (0, 0),
+    deadline: 0,
+    since: 0,
+    timed_out: false,
+};
 
 struct Sched {
     threads: [Thread; MAX_THREADS],
     current: usize,
     waits: u64,
     ended: bool,
+    /// The number of the last harvest of events that was looked at.
+    harvests: u32,
 }
 
 static SCHED: Global<Sched> =
-    Global::new(Sched { threads: [FREE; MAX_THREADS], current: 0, waits: 0, ended: false });
+    Global::new(Sched { threads: [FREE; MAX_THREADS], current: 0, waits: 0, ended: false, harvests: 0 });
 
 /// Starts a thread; its id, or a negative `errno`. The top `reserve` bytes of the stack (a multiple of 16,
 /// fewer than `stack_bytes`) are left alone.
@@ -146,7 +159,7 @@ pub fn block(wait: Wait, deadline: u64) -> bool {
         s.waits += 1;
         let since = s.waits;
         let t = &mut s.threads[s.current];
-        (t.state, t.deadline, t.since, t.timed_out) = (State::Blocked(wait), deadline, since, false);
+        (t.state, t.wait, t.deadline, t.since, t.timed_out) = (State::Blocked, wait, deadline, since, false);
     });
     run_next();
     SCHED.with(|s| !s.threads[s.current].timed_out)
@@ -157,7 +170,7 @@ pub fn wake(address: usize, count: u32) -> u32 {
     let mut woken = 0;
     SCHED.with(|s| {
         while woken < count {
-            let waiting = |t: &&mut Thread| t.state == State::Blocked(Wait::Word(address));
+            let waiting = |t: &&mut Thread| t.state == State::Blocked && t.wait == Wait::Word(address);
             let Some(t) = s.threads.iter_mut().filter(waiting).min_by_key(|t| t.since) else { break };
             t.state = State::Ready;
             woken += 1;
@@ -166,21 +179,16 @@ pub fn wake(address: usize, count: u32) -> u32 {
     woken
 }
 
-/// Makes ready whoever waits for an event.
-pub fn wake_events() {
-    SCHED.with(|s| {
-        let waiting = s.threads.iter_mut().filter(|t| t.state == State::Blocked(Wait::Event));
-        waiting.for_each(|t| t.state = State::Ready);
-    });
-}
-
 /// Makes ready whoever waits for events, if any came, and whoever's deadline passed.
 fn look_around(s: &mut Sched) {
-    let events = evtchn::harvest();
+    let harvests = evtchn::harvest();
+    let events = core::mem::replace(&mut s.harvests, harvests) != harvests;
     let mut now = None;
     for t in &mut s.threads {
-        let State::Blocked(wait) = t.state else { continue };
-        if wait == Wait::Event && events {
+        if t.state != State::Blocked {
+            continue;
+        }
+        if t.wait == Wait::Event && events {
             t.state = State::Ready;
         } else if t.deadline != NEVER && t.deadline <= *now.get_or_insert_with(clock::monotonic) {
             t.state = State::Ready;
@@ -215,7 +223,7 @@ fn run_next() {
 /// Blocks the domain until an event comes or the nearest deadline passes.
 fn idle() {
     let deadline = SCHED.with(|s| {
-        let blocked = s.threads.iter().filter(|t| matches!(t.state, State::Blocked(_)));
+        let blocked = s.threads.iter().filter(|t| t.state == State::Blocked);
         blocked.map(|t| t.deadline).min().unwrap_or(NEVER)
     });
     evtchn::with_open_ports(|ports, all| {

@@ -106,8 +106,8 @@ pub fn status(port: u32) -> i32 {
     result(code, arg.status)
 }
 
-/// Takes the events that have come since the last call; whether there were any.
-pub fn harvest() -> bool {
+/// Takes the events that have come since the last call; the number of calls so far that found some.
+pub fn harvest() -> u32 {
     let info = shared_info();
     let mut any = false;
     // Xen sets this flag after the port's bit and never looks at it while upcalls are masked.
@@ -130,8 +130,8 @@ pub fn harvest() -> bool {
                 came &= came - 1;
             }
         }
-    });
-    any
+        e.harvests
+    })
 }
 
 /// Lets every thread that waits for `port` look again, as if an event had come.
@@ -142,7 +142,6 @@ pub fn nudge(port: u32) {
             *last = e.harvests;
         }
     });
-    sched::wake_events();
 }
 
 /// Gives the open ports to `f`, at most 128 of them, and whether these are all.
@@ -170,8 +169,7 @@ pub fn wait(ports: &[u32], deadline: u64) -> i32 {
     if ports.iter().any(|p| *p as usize >= MAX_PORTS) {
         return -errno::EINVAL;
     }
-    harvest();
-    let since = EVENTS.with(|e| e.harvests);
+    let since = harvest();
     loop {
         let hit = EVENTS.with(|e| {
             ports.iter().position(|port| {

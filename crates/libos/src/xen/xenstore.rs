@@ -17,6 +17,9 @@ const EVENT_BYTES: usize = 2048;
 struct Store {
     ring: Shared,
     port: u32,
+    /// Our own indices; the copies in the ring are output only.
+    req_prod: u32,
+    rsp_cons: u32,
     /// A thread is in the middle of a message.
     busy: bool,
     broken: bool,
@@ -30,9 +33,11 @@ struct Store {
 static STORE: Global<Store> = Global::new(Store {
     ring: Shared::none(),
     port: 0,
+    req_prod: 0,
+    rsp_cons: 0,
     busy: false,
     broken: false,
-    next_id: 1,
+    next_id: 0,
     events: [0; EVENT_BYTES],
     event_len: 0,
     lost: false,
@@ -45,7 +50,12 @@ fn busy_key() -> usize {
 
 /// Tells where the ring is. Called once by boot.
 pub fn init(ring: Shared, port: u32) {
-    STORE.with(|s| (s.ring, s.port, s.broken) = (ring, port, !evtchn::open(port)));
+    let broken = !evtchn::open(port);
+    // The toolstack may have used the connection before us.
+    let (req_prod, rsp_cons) = (ring.load32(xs::REQ_PROD_OFFSET), ring.load32(xs::RSP_CONS_OFFSET));
+    STORE.with(|s| {
+        (s.ring, s.port, s.broken, s.req_prod, s.rsp_cons) = (ring, port, broken, req_prod, rsp_cons);
+    });
 }
 
 /// The connection, held by one thread.
@@ -83,33 +93,31 @@ impl Connection {
 
     fn put(&self, bytes: &[u8]) -> Result<(), Broken> {
         for byte in bytes {
-            let prod = loop {
-                let (prod, cons) =
-                    (self.ring.load32(xs::REQ_PROD_OFFSET), self.ring.load32(xs::REQ_CONS_OFFSET));
-                if xs::REQ.free(prod, cons).map_err(|_| self.broke())? > 0 {
-                    break prod;
-                }
+            let prod = STORE.with(|s| s.req_prod);
+            while xs::REQ.free(prod, self.ring.load32(xs::REQ_CONS_OFFSET)).map_err(|_| self.broke())? == 0 {
                 evtchn::notify(self.port);
                 self.wait()?;
-            };
+            }
             self.ring.store8(xs::REQ_OFFSET + xs::REQ.mask(prod), *byte);
             self.ring.store32(xs::REQ_PROD_OFFSET, prod.wrapping_add(1));
+            STORE.with(|s| s.req_prod = prod.wrapping_add(1));
         }
         Ok(())
     }
 
     fn available(&self) -> Result<bool, Broken> {
-        let (prod, cons) = (self.ring.load32(xs::RSP_PROD_OFFSET), self.ring.load32(xs::RSP_CONS_OFFSET));
-        Ok(xs::RSP.used(prod, cons).map_err(|_| self.broke())? > 0)
+        let cons = STORE.with(|s| s.rsp_cons);
+        Ok(xs::RSP.used(self.ring.load32(xs::RSP_PROD_OFFSET), cons).map_err(|_| self.broke())? > 0)
     }
 
     fn byte(&self) -> Result<u8, Broken> {
         while !self.available()? {
             self.wait()?;
         }
-        let cons = self.ring.load32(xs::RSP_CONS_OFFSET);
+        let cons = STORE.with(|s| s.rsp_cons);
         let byte = self.ring.load8(xs::RSP_OFFSET + xs::RSP.mask(cons));
         self.ring.store32(xs::RSP_CONS_OFFSET, cons.wrapping_add(1));
+        STORE.with(|s| s.rsp_cons = cons.wrapping_add(1));
         // Xenstored may wait for room.
         if cons.wrapping_add(1).is_multiple_of(xs::XENSTORE_RING_SIZE / 2) {
             evtchn::notify(self.port);
@@ -207,15 +215,20 @@ pub fn request(kind: u32, tx: u32, body: &[u8], reply: &mut [u8]) -> isize {
             // The name of an error has to be read even where the caller wants no answer.
             let mut head = [0; 16];
             let header = connection.receive(if reply.len() < 16 { &mut head } else { &mut *reply })?;
-            if header.req_id == id && header.kind != MsgType::WatchEvent {
-                let kept = reply.len().min(16);
-                if reply.len() < 16 {
-                    reply.copy_from_slice(&head[..kept]);
-                } else {
-                    head.copy_from_slice(&reply[..16]);
-                }
-                return Ok((header, head));
+            if header.kind == MsgType::WatchEvent {
+                continue;
             }
+            if header.req_id != id {
+                // Nobody asked for this: one request is under way at a time.
+                return Err(connection.broke());
+            }
+            let kept = reply.len().min(16);
+            if reply.len() < 16 {
+                reply.copy_from_slice(&head[..kept]);
+            } else {
+                head.copy_from_slice(&reply[..16]);
+            }
+            return Ok((header, head));
         }
     };
     let mut exchange = exchange;
@@ -230,26 +243,31 @@ pub fn request(kind: u32, tx: u32, body: &[u8], reply: &mut [u8]) -> isize {
     }
 }
 
+/// The oldest watch event that is kept, copied to `buffer`: its length or a negative `errno`.
+fn take_event(buffer: &mut [u8]) -> Option<isize> {
+    STORE.with(|s| {
+        if core::mem::take(&mut s.lost) {
+            return Some(-errno::EIO as isize);
+        }
+        if s.event_len == 0 {
+            return None;
+        }
+        let len = s.oldest();
+        let fits = buffer.get_mut(..len).map(|b| b.copy_from_slice(&s.events[2..2 + len]));
+        s.drop_oldest();
+        Some(if fits.is_some() { len as isize } else { -errno::ERANGE as isize })
+    })
+}
+
 /// Takes the next watch event; its length, or a negative `errno`.
 pub fn event(buffer: &mut [u8], deadline: u64) -> isize {
     loop {
-        let taken = STORE.with(|s| {
-            if core::mem::take(&mut s.lost) {
-                return Some(-errno::EIO as isize);
-            }
-            if s.event_len == 0 {
-                return None;
-            }
-            let len = s.oldest();
-            let fits = buffer.get_mut(..len).map(|b| b.copy_from_slice(&s.events[2..2 + len]));
-            s.drop_oldest();
-            Some(if fits.is_some() { len as isize } else { -errno::ERANGE as isize })
-        });
-        if let Some(result) = taken {
-            return result;
-        }
         let port = {
             let Ok(connection) = Connection::hold() else { return -errno::EIO as isize };
+            // Only now: whoever held the connection before us may have kept an event for us.
+            if let Some(result) = take_event(buffer) {
+                return result;
+            }
             match connection.available() {
                 Err(Broken) => return -errno::EIO as isize,
                 Ok(true) => {

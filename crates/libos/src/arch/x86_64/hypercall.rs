@@ -146,6 +146,14 @@ pub fn hvm_param(index: u32) -> Option<u64> {
     (result == 0 && arg.value != 0).then_some(arg.value)
 }
 
+/// `HVMOP_set_param` for this domain; whether Xen took it. Only for parameters that hold no address.
+pub fn set_hvm_param(index: u32, value: u64) -> bool {
+    let arg = hvm::HvmParam { domid: DOMID_SELF, pad: 0, index, value };
+    let command = hvm::HVMOP_SET_PARAM.into();
+    // SAFETY: Xen reads `arg` only.
+    unsafe { raw(HYPERVISOR_HVM_OP, [command, &raw const arg as u64, 0, 0]) == 0 }
+}
+
 /// `GNTTABOP_map_grant_ref` of one page; status and handle come back in `arg`.
 ///
 /// # Safety

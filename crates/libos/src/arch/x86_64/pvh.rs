@@ -5,7 +5,7 @@
 
 #![expect(unsafe_code, reason = "reads what the loader left in memory and sets up the processor")]
 
-use super::hypercall::{Gate, add_to_physmap, hvm_param, set_gate};
+use super::hypercall::{Gate, add_to_physmap, hvm_param, set_gate, set_hvm_param};
 use super::{cpu, image, traps};
 use crate::arch::cell::Global;
 use crate::mm::pvh::Tables;
@@ -149,6 +149,9 @@ unsafe extern "C" fn libos_boot_pvh(info: &HvmStartInfo, tsc: u64) -> ! {
     let enough = unsafe { mm::init(found) };
 
     let shared_info = image::shared_info();
+    // A domain that starts in 32-bit mode has the 32-bit shared info until this parameter is set in 64-bit mode.
+    // Its value here is that of no callback at all.
+    set_hvm_param(HVM_PARAM_CALLBACK_IRQ, 0);
     // SAFETY: the page is set aside for this in the image.
     unsafe {
         add_to_physmap(XENMAPSPACE_SHARED_INFO, 0, shared_info >> 12);
