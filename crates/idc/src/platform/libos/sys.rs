@@ -1,0 +1,300 @@
+//! Calls of the library OS kernel, made safe. Their contracts are in `libos_sys`.
+#![expect(unsafe_code, reason = "calls the kernel's entry points; one lock for cooperative threads")]
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::cell::UnsafeCell;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use libos_sys as os;
+
+use crate::platform::Access;
+use crate::quarantine::Quarantine;
+use crate::setup::PAGE_SIZE;
+use crate::shm::Pages;
+use crate::{DomId, EvtchnPort, GrantRef};
+
+/// A (positive) Linux error number.
+pub(super) type Errno = i32;
+
+/// A value for all threads, used by one at a time. Threads are cooperative on one vCPU, so a closure that
+/// calls nothing that switches threads never finds it in use.
+pub(super) struct Shared<T> {
+    used: AtomicBool,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: `used` lets one closure at a time reach the value.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    pub(super) const fn new(value: T) -> Shared<T> {
+        Shared { used: AtomicBool::new(false), value: UnsafeCell::new(value) }
+    }
+
+    /// # Panics
+    /// If the value is in use: a closure switched threads, or called this again.
+    pub(super) fn with<R>(&self, op: impl FnOnce(&mut T) -> R) -> R {
+        assert!(!self.used.swap(true, Ordering::Acquire), "a closure on a shared value switched threads");
+        // SAFETY: `used` was false, so no other reference exists until it is false again.
+        let result = op(unsafe { &mut *self.value.get() });
+        self.used.store(false, Ordering::Release);
+        result
+    }
+}
+
+fn check(result: i32) -> Result<u32, Errno> {
+    u32::try_from(result).map_err(|_| result.wrapping_neg())
+}
+
+// ---- clock and threads ----
+
+pub(super) fn now() -> u64 {
+    // SAFETY: reads a clock.
+    unsafe { os::libos_clock_monotonic() }
+}
+
+pub(super) fn sleep_until(deadline: u64) {
+    // SAFETY: waits; this crate holds nothing across it that another thread could not use.
+    unsafe { os::libos_sleep_until(deadline) }
+}
+
+pub(super) fn yield_now() {
+    // SAFETY: as above.
+    unsafe { os::libos_thread_yield() }
+}
+
+pub(super) fn domid() -> DomId {
+    let mut info = os::BootInfo::default();
+    // SAFETY: `info` is valid for writes.
+    unsafe { os::libos_boot_info(&raw mut info) };
+    DomId(info.domid)
+}
+
+/// Waits while the word has this value: whether the deadline is still ahead.
+pub(super) fn wait(word: &AtomicU32, value: u32, deadline: u64) -> bool {
+    // SAFETY: the word is valid for reads and aligned, for the call.
+    unsafe { os::libos_wait(word.as_ptr(), value, deadline) != -os::errno::ETIMEDOUT }
+}
+
+/// Changes the word and wakes all who wait for that.
+pub(super) fn wake(word: &AtomicU32) {
+    word.fetch_add(1, Ordering::Release);
+    // SAFETY: the address of a word, which is only compared with those of waiting threads.
+    unsafe { os::libos_wake(word.as_ptr(), u32::MAX) };
+}
+
+// ---- events ----
+
+pub(super) fn alloc_unbound(peer: DomId) -> Result<EvtchnPort, Errno> {
+    // SAFETY: takes numbers only.
+    check(unsafe { os::libos_event_alloc_unbound(peer.0) }).map(EvtchnPort)
+}
+
+pub(super) fn bind_interdomain(peer: DomId, port: EvtchnPort) -> Result<EvtchnPort, Errno> {
+    // SAFETY: takes numbers only.
+    check(unsafe { os::libos_event_bind_interdomain(peer.0, port.0) }).map(EvtchnPort)
+}
+
+pub(super) fn notify(port: EvtchnPort) -> Result<(), Errno> {
+    // SAFETY: takes numbers only.
+    check(unsafe { os::libos_event_notify(port.0) }).map(|_| ())
+}
+
+pub(super) fn close(port: EvtchnPort) {
+    // SAFETY: takes numbers only. The port is ours, so this does not fail.
+    let _ = unsafe { os::libos_event_close(port.0) };
+}
+
+pub(super) fn status(port: EvtchnPort) -> Result<u32, Errno> {
+    // SAFETY: takes numbers only.
+    check(unsafe { os::libos_event_status(port.0) })
+}
+
+/// Waits for an event: whether one came before the deadline.
+pub(super) fn wait_event(port: EvtchnPort, deadline: u64) -> Result<bool, Errno> {
+    // SAFETY: one readable number, for the call.
+    match check(unsafe { os::libos_event_wait(&raw const port.0, 1, deadline) }) {
+        Ok(_) => Ok(true),
+        Err(os::errno::ETIMEDOUT) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+// ---- grants ----
+
+/// What keeps shared pages.
+#[derive(Debug)]
+pub enum Keeper {
+    /// Ours, granted to a peer.
+    Granted(Granted),
+    /// A peer's, mapped here.
+    Mapped(Mapped),
+}
+
+/// A page of ours.
+struct Page(NonNull<u8>);
+
+// SAFETY: an address; who has it may free the page.
+unsafe impl Send for Page {}
+
+fn end_grant(gref: GrantRef) -> bool {
+    // SAFETY: the reference is one of ours and the page is not used any more.
+    unsafe { os::libos_grant_end(gref.0) == 0 }
+}
+
+fn free(page: Page) {
+    // SAFETY: one page of a run that `grant` allocated; its grant has ended and nobody uses it any more.
+    unsafe { os::libos_pages_free(page.0.as_ptr(), 1) }
+}
+
+static QUARANTINE: Shared<Quarantine<Page>> = Shared::new(Quarantine::new());
+
+/// Pages of ours that a peer may map.
+pub struct Granted {
+    peer: DomId,
+    base: NonNull<u8>,
+    pages: usize,
+    /// Of the first pages; all of them unless `grant` failed half way.
+    refs: Vec<GrantRef>,
+}
+
+// SAFETY: addresses of pages that nothing thread-bound is in.
+unsafe impl Send for Granted {}
+// SAFETY: a shared reference gives no access.
+unsafe impl Sync for Granted {}
+
+impl core::fmt::Debug for Granted {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Granted").field("peer", &self.peer).field("pages", &self.pages).finish()
+    }
+}
+
+impl Drop for Granted {
+    fn drop(&mut self) {
+        for index in 0..self.pages {
+            // SAFETY: inside the run. The page is not used any more: who used it owned this.
+            let page = Page(unsafe { self.base.add(index * PAGE_SIZE) });
+            match self.refs.get(index) {
+                Some(gref) => {
+                    QUARANTINE.with(|quarantine| quarantine.retire(self.peer, *gref, page, end_grant, free));
+                }
+                None => free(page),
+            }
+        }
+    }
+}
+
+/// Why pages could not be granted.
+pub(super) enum GrantError {
+    NoMemory,
+    Refused(crate::Error),
+}
+
+/// Allocates zeroed pages and grants them.
+pub(super) fn grant(
+    peer: DomId,
+    pages: usize,
+    access: Access,
+) -> Result<(Pages<Keeper>, Vec<GrantRef>), GrantError> {
+    let admitted = QUARANTINE.with(|quarantine| {
+        quarantine.sweep(end_grant, free);
+        quarantine.admit(peer)
+    });
+    admitted.map_err(GrantError::Refused)?;
+    // SAFETY: takes a number only.
+    let base = NonNull::new(unsafe { os::libos_pages_alloc(pages) }).ok_or(GrantError::NoMemory)?;
+    let mut granted = Granted { peer, base, pages, refs: Vec::new() };
+    granted.refs.try_reserve_exact(pages).map_err(|_| GrantError::NoMemory)?;
+    let flags = if access == Access::ReadOnly { os::GRANT_READONLY } else { 0 };
+    for index in 0..pages {
+        // SAFETY: a page of the run; from now on it is used through `Pages` only, as shared memory.
+        let gref = unsafe { os::libos_grant_access(peer.0, base.add(index * PAGE_SIZE).as_ptr(), flags) };
+        // A negative result drops `granted`, which ends the grants made so far.
+        granted.refs.push(GrantRef(u32::try_from(gref).map_err(|_| GrantError::NoMemory)?));
+    }
+    let refs = granted.refs.clone();
+    // SAFETY: the run is page aligned and belongs to `granted`, which keeps it allocated; no reference into it
+    // exists.
+    Ok((unsafe { Pages::new(base, pages * PAGE_SIZE, Keeper::Granted(granted)) }, refs))
+}
+
+/// Pages of a peer.
+pub struct Mapped {
+    base: NonNull<u8>,
+    handles: Vec<u32>,
+}
+
+// SAFETY: addresses of pages that nothing thread-bound is in.
+unsafe impl Send for Mapped {}
+// SAFETY: a shared reference gives no access.
+unsafe impl Sync for Mapped {}
+
+impl core::fmt::Debug for Mapped {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Mapped").field("pages", &self.handles.len()).finish()
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // SAFETY: all three come from one call of `libos_grant_map`, and nobody uses the pages any more. If it
+        // fails the address space is lost, and nothing else.
+        let _ =
+            unsafe { os::libos_grant_unmap(self.base.as_ptr(), self.handles.as_ptr(), self.handles.len()) };
+    }
+}
+
+/// Maps pages of a peer one behind the other.
+pub(super) fn map(peer: DomId, refs: &[GrantRef], access: Access) -> Result<Pages<Keeper>, Errno> {
+    let numbers: Vec<u32> = refs.iter().map(|gref| gref.0).collect();
+    let mut handles = vec![0; refs.len()];
+    let flags = if access == Access::ReadOnly { os::GRANT_READONLY } else { 0 };
+    // SAFETY: `numbers` is readable and `handles` writable for that many numbers.
+    let address =
+        unsafe { os::libos_grant_map(peer.0, numbers.as_ptr(), numbers.len(), flags, handles.as_mut_ptr()) };
+    if address <= 0 {
+        return Err(i32::try_from(-address).unwrap_or(os::errno::EIO));
+    }
+    // The kernel made this address for us.
+    let base = NonNull::new(core::ptr::with_exposed_provenance_mut(address.unsigned_abs()))
+        .ok_or(os::errno::EFAULT)?;
+    let mapped = Mapped { base, handles };
+    // SAFETY: so many pages are mapped there until `mapped` is dropped, with the access that was asked for; no
+    // reference into them exists.
+    Ok(unsafe { Pages::new(base, refs.len() * PAGE_SIZE, Keeper::Mapped(mapped)) })
+}
+
+// ---- xenstore ----
+
+/// Sends a request; the body of the reply, or the error number.
+pub(super) fn xenstore_request(kind: u32, body: &[u8]) -> Result<Vec<u8>, Errno> {
+    let mut reply = vec![0; xen_abi::xenstore::XENSTORE_PAYLOAD_MAX];
+    // SAFETY: both buffers are valid for their lengths.
+    let len = unsafe {
+        os::libos_xenstore_request(kind, 0, body.as_ptr(), body.len(), reply.as_mut_ptr(), reply.len())
+    };
+    match usize::try_from(len) {
+        Ok(len) => {
+            reply.truncate(len);
+            Ok(reply)
+        }
+        Err(_) => Err(i32::try_from(-len).unwrap_or(os::errno::EIO)),
+    }
+}
+
+/// Takes the next watch event; `None` when the deadline has passed.
+pub(super) fn xenstore_event(deadline: u64) -> Result<Option<Vec<u8>>, Errno> {
+    let mut event = vec![0; xen_abi::xenstore::XENSTORE_PAYLOAD_MAX];
+    // SAFETY: the buffer is valid for its length.
+    let len = unsafe { os::libos_xenstore_event(event.as_mut_ptr(), event.len(), deadline) };
+    match usize::try_from(len) {
+        Ok(len) => {
+            event.truncate(len);
+            Ok(Some(event))
+        }
+        Err(_) if len == -(os::errno::ETIMEDOUT as isize) => Ok(None),
+        Err(_) => Err(i32::try_from(-len).unwrap_or(os::errno::EIO)),
+    }
+}

@@ -1,0 +1,390 @@
+//! Channels of a Linux program, in dom0 or in a domU: user space only, on the drivers that every Linux for Xen
+//! has.
+//!
+//! | device | use |
+//! |---|---|
+//! | `/dev/xen/gntalloc` | pages that are granted; the kernel keeps those that a peer still has mapped |
+//! | `/dev/xen/gntdev` | mapping a peer's pages |
+//! | `/dev/xen/evtchn` | one descriptor for each port |
+//! | `/dev/xen/privcmd` | only to ask for the state of a port (an unprivileged hypercall); optional |
+//! | xenstored's socket, or `/dev/xen/xenbus` | names |
+//!
+//! # Death
+//! If this process dies, its kernel clears the liveness word and sends an event (*unmap notification* of
+//! gntalloc and gntdev). If the peer's domain is destroyed nobody sends anything, and somebody has to ask: the
+//! port, by `EVTCHNOP_status` through privcmd; or, where the kernel does not let that pass (Linux blocks it in
+//! a domU), xenstore: dom0 whether the domain exists, a domU whether its node `alive` does ([`crate::name`]).
+//!
+//! # Limits
+//! gntalloc hands out 1,024 pages to the whole machine unless its parameter `limit` is raised; a channel with
+//! default rings takes 67 on each side.
+
+use core::time::Duration;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::vec;
+use std::vec::Vec;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
+
+use self::store::XenStore;
+use crate::error::{Error, Result};
+use crate::name::{ServiceName, Store, XenAcceptor, XenCall, introduced, show_alive, shows_alive};
+use crate::platform::mapping::{self, Mapping, Run};
+use crate::platform::{Access, Dial, Event, Granted, Platform, PortStatus};
+use crate::setup::PAGE_SIZE;
+use crate::shm::Pages;
+use crate::{DomId, EvtchnPort, GrantRef};
+
+mod store;
+mod sys;
+
+const GNTALLOC: &str = "/dev/xen/gntalloc";
+const GNTDEV: &str = "/dev/xen/gntdev";
+const EVTCHN: &str = "/dev/xen/evtchn";
+const PRIVCMD: &str = "/dev/xen/privcmd";
+/// Parameter of the module: pages that gntalloc hands out at most.
+const LIMIT: &str = "/sys/module/xen_gntalloc/parameters/limit";
+/// How long an answer of xenstored on the existence of a domain is good for (nanoseconds).
+const EXISTENCE_FRESH: u64 = 40_000_000;
+
+/// A name that is being served.
+pub type LinuxAcceptor = XenAcceptor<XenStore>;
+/// An offer to a service.
+pub type LinuxCall = XenCall<XenStore>;
+
+/// Xen through Linux's devices.
+#[derive(Clone, Debug)]
+pub struct Linux(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    gntalloc: OwnedFd,
+    gntdev: OwnedFd,
+    privcmd: Option<OwnedFd>,
+    domid: OnceLock<DomId>,
+    /// For questions about domains, where privcmd is missing.
+    existence: Mutex<Existence>,
+}
+
+/// What xenstore says about domains.
+#[derive(Debug, Default)]
+struct Existence {
+    store: Option<XenStore>,
+    /// Domain, when it was asked for, and what came out.
+    known: Vec<(DomId, u64, PortStatus)>,
+    /// Domains whose node `alive` has been seen.
+    seen: Vec<DomId>,
+}
+
+impl Existence {
+    fn status(&mut self, peer: DomId) -> Result<PortStatus> {
+        let time = now();
+        self.known.retain(|(_, asked, _)| time.saturating_sub(*asked) < EXISTENCE_FRESH);
+        if let Some((_, _, status)) = self.known.iter().find(|(domid, _, _)| *domid == peer) {
+            return Ok(*status);
+        }
+        let mut store = match self.store.take() {
+            Some(store) => store,
+            None => XenStore::open()?,
+        };
+        let status = match introduced(&mut store, peer)? {
+            Some(true) => PortStatus::Unknown,
+            Some(false) => PortStatus::Unbound,
+            None if shows_alive(&mut store, peer)? => {
+                if !self.seen.contains(&peer) {
+                    self.seen.push(peer);
+                }
+                PortStatus::Unknown
+            }
+            // A domain that never showed it need not be dead.
+            None if self.seen.contains(&peer) => PortStatus::Unbound,
+            None => PortStatus::Unknown,
+        };
+        self.store = Some(store);
+        self.known.push((peer, time, status));
+        Ok(status)
+    }
+}
+
+fn open(path: &'static str, missing: &'static str) -> Result<OwnedFd> {
+    // `File` sets close-on-exec.
+    File::options().read(true).write(true).open(path).map(OwnedFd::from).map_err(|error| {
+        match error.raw_os_error() {
+            Some(xen_abi::errno::EACCES | xen_abi::errno::EPERM) => {
+                Error::NoPlatform("Xen's devices in /dev/xen may not be opened: run this as root")
+            }
+            _ => Error::NoPlatform(missing),
+        }
+    })
+}
+
+fn system(call: &'static str, hint: &'static str) -> impl FnOnce(Errno) -> Error {
+    move |error| Error::System { call, errno: error.raw_os_error(), hint }
+}
+
+/// Nanoseconds of the monotonic clock.
+fn now() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+/// Time until a deadline, for `poll`; `None` for ever.
+fn timespec_until(deadline: u64) -> Option<Timespec> {
+    super::hosted::timespec_until(deadline, now())
+}
+
+impl Linux {
+    /// Opens the devices.
+    ///
+    /// # Errors
+    /// [`Error::NoPlatform`].
+    pub fn open() -> Result<Linux> {
+        let privcmd = File::options().read(true).write(true).open(PRIVCMD).map(OwnedFd::from).ok();
+        let linux = Linux(Arc::new(Inner {
+            gntalloc: open(
+                GNTALLOC,
+                "there is no /dev/xen/gntalloc: this is not a Xen domain, or the module is missing \
+                 (modprobe xen-gntalloc); without Xen use the hosted platform",
+            )?,
+            gntdev: open(
+                GNTDEV,
+                "there is no /dev/xen/gntdev: this is not a Xen domain, or the module is missing \
+                 (modprobe xen-gntdev); without Xen use the hosted platform",
+            )?,
+            privcmd: privcmd.filter(may_ask),
+            domid: OnceLock::new(),
+            existence: Mutex::default(),
+        }));
+        // For peers in other domUs. Channels work without it, and so without xenstore.
+        if let Ok(mut store) = XenStore::open()
+            && store.domid().is_ok_and(|domid| domid != DomId(0))
+        {
+            let _ = show_alive(&mut store);
+        }
+        Ok(linux)
+    }
+
+    fn open_port(
+        &self,
+        peer: DomId,
+        bind: impl FnOnce(&OwnedFd) -> Result<EvtchnPort, Errno>,
+    ) -> Result<Result<LinuxEvent, Errno>> {
+        let device = open(
+            EVTCHN,
+            "/dev/xen/evtchn cannot be opened: load the module (modprobe xen-evtchn), or too many files are open",
+        )?;
+        if self.0.privcmd.is_none() {
+            // Only a domain that was seen alive can be seen to have died.
+            let _ = self.existence(peer);
+        }
+        Ok(bind(&device).map(|port| LinuxEvent { device, port, peer, platform: self.clone() }))
+    }
+
+    /// Whether a domain exists, as far as this one may know.
+    fn existence(&self, peer: DomId) -> Result<PortStatus> {
+        self.0.existence.lock().unwrap_or_else(PoisonError::into_inner).status(peer)
+    }
+}
+
+/// Whether the kernel lets the question for a port's state pass. Port 0 does not exist, which Xen says.
+fn may_ask(privcmd: &OwnedFd) -> bool {
+    !matches!(sys::event_status(privcmd, EvtchnPort(0)), Err(Errno::PERM | Errno::ACCESS | Errno::NOSYS))
+}
+
+/// Pages in a driver's list; dropped after their mapping.
+#[derive(Debug)]
+pub struct Entry {
+    platform: Linux,
+    /// Offset for mmap, in bytes.
+    index: u64,
+    count: usize,
+    granted: bool,
+}
+
+impl Entry {
+    fn device(&self) -> &OwnedFd {
+        if self.granted { &self.platform.0.gntalloc } else { &self.platform.0.gntdev }
+    }
+
+    fn run(&self) -> Run<'_> {
+        Run { file: self.device().as_fd(), offset: self.index, count: self.count }
+    }
+
+    /// See [`Platform::announce_death`].
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn announce_death(&self, offset: usize, port: EvtchnPort) -> Result<()> {
+        sys::set_unmap_notify(self.device(), self.index + offset as u64, port)
+            .map_err(system("setting an unmap notification", "see the kernel's log (dmesg)"))
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        // The entry exists, so this cannot fail; and the kernel cleans up after us in any case.
+        let _ = if self.granted {
+            sys::dealloc_grefs(self.device(), self.index, self.count)
+        } else {
+            sys::unmap_grefs(self.device(), self.index, self.count)
+        };
+    }
+}
+
+/// An event channel.
+#[derive(Debug)]
+pub struct LinuxEvent {
+    device: OwnedFd,
+    port: EvtchnPort,
+    peer: DomId,
+    platform: Linux,
+}
+
+impl Event for LinuxEvent {
+    fn port(&self) -> EvtchnPort {
+        self.port
+    }
+
+    fn notify(&self) -> Result<()> {
+        sys::notify(&self.device, self.port).map_err(system("sending an event", "this is a bug"))
+    }
+
+    fn wait(&self, deadline: u64) -> Result<bool> {
+        let mut fds = [PollFd::new(&self.device, PollFlags::IN)];
+        match poll(&mut fds, timespec_until(deadline).as_ref()) {
+            Ok(0) | Err(Errno::INTR) => return Ok(false),
+            Ok(_) => {}
+            Err(error) => return Err(system("poll", "this is a bug")(error)),
+        }
+        let mut port = [0; 4];
+        rustix::io::read(&self.device, &mut port)
+            // Writing the port back lets the next event come.
+            .and_then(|_| rustix::io::write(&self.device, &port))
+            .map_err(system("reading an event", "this is a bug"))?;
+        Ok(true)
+    }
+
+    fn status(&self) -> Result<PortStatus> {
+        use xen_abi::evtchn::{EVTCHNSTAT_INTERDOMAIN, EVTCHNSTAT_UNBOUND};
+        let Some(privcmd) = &self.platform.0.privcmd else { return self.platform.existence(self.peer) };
+        Ok(match sys::event_status(privcmd, self.port) {
+            Ok(EVTCHNSTAT_INTERDOMAIN) => PortStatus::Bound,
+            Ok(EVTCHNSTAT_UNBOUND) => PortStatus::Unbound,
+            // privcmd is there, but restricted or refused: ask in another way.
+            Ok(_) | Err(_) => self.platform.existence(self.peer)?,
+        })
+    }
+}
+
+impl Platform for Linux {
+    type Memory = Pages<Mapping, Entry>;
+    type Event = LinuxEvent;
+    type Acceptor = LinuxAcceptor;
+    type Call = LinuxCall;
+
+    fn domid(&self) -> Result<DomId> {
+        if let Some(domid) = self.0.domid.get() {
+            return Ok(*domid);
+        }
+        let domid = XenStore::open()?.domid()?;
+        Ok(*self.0.domid.get_or_init(|| domid))
+    }
+
+    fn grant(&self, peer: DomId, pages: usize, access: Access) -> Result<Granted<Pages<Mapping, Entry>>> {
+        let mut refs = vec![GrantRef(0); pages];
+        let gntalloc = &self.0.gntalloc;
+        let index =
+            sys::alloc_grefs(gntalloc, peer, access == Access::ReadWrite, &mut refs).map_err(|error| {
+                match error {
+                    Errno::NOSPC => {
+                        let text = std::fs::read_to_string(LIMIT).unwrap_or_default();
+                        let limit = text.trim().parse().unwrap_or(1024);
+                        Error::GrantLimit { wanted: pages, limit }
+                    }
+                    Errno::NOMEM => Error::OutOfMemory("granted pages"),
+                    error => system("granting pages (gntalloc)", "see the kernel's log (dmesg)")(error),
+                }
+            })?;
+        let entry = Entry { platform: self.clone(), index, count: pages, granted: true };
+        let memory = mapping::map(&entry.run(), Access::ReadWrite)
+            .map_err(system("mapping granted pages", "see the kernel's log (dmesg)"))?;
+        Ok(Granted { memory: memory.map_extra(|()| entry), refs })
+    }
+
+    fn map(&self, peer: DomId, refs: &[GrantRef], access: Access) -> Result<Pages<Mapping, Entry>> {
+        let gntdev = &self.0.gntdev;
+        let gref = refs.first().copied().unwrap_or_default();
+        let index = sys::map_grefs(gntdev, peer, refs).map_err(|error| match error {
+            Errno::NOMEM => Error::OutOfMemory("mapped pages"),
+            error => system("mapping grants (gntdev)", "see the kernel's log (dmesg)")(error),
+        })?;
+        let entry = Entry { platform: self.clone(), index, count: refs.len(), granted: false };
+        // Only this asks Xen; a grant that is not ours is refused here.
+        let memory = mapping::map(&entry.run(), access).map_err(|error| match error {
+            Errno::NOMEM => Error::OutOfMemory("mapped pages"),
+            Errno::INVAL | Errno::PERM | Errno::FAULT => Error::BadGrant { peer, gref },
+            error => system("mapping grants (gntdev)", "see the kernel's log (dmesg)")(error),
+        })?;
+        Ok(memory.map_extra(|()| entry))
+    }
+
+    fn announce_death(
+        &self,
+        memory: &Pages<Mapping, Entry>,
+        offset: usize,
+        event: &LinuxEvent,
+    ) -> Result<()> {
+        debug_assert!(offset < memory.extra().count * PAGE_SIZE);
+        memory.extra().announce_death(offset, event.port)
+    }
+
+    fn alloc_unbound(&self, peer: DomId) -> Result<LinuxEvent> {
+        self.open_port(peer, |device| sys::alloc_unbound(device, peer))?.map_err(|error| match error {
+            Errno::NOSPC => Error::OutOfMemory("event-channel ports"),
+            error => system("allocating an event channel", "see the kernel's log (dmesg)")(error),
+        })
+    }
+
+    fn bind_interdomain(&self, peer: DomId, port: EvtchnPort) -> Result<LinuxEvent> {
+        self.open_port(peer, |device| sys::bind_interdomain(device, peer, port))?.map_err(|error| match error
+        {
+            Errno::NOSPC => Error::OutOfMemory("event-channel ports"),
+            // No such domain, or no such port that is for us.
+            Errno::SRCH | Errno::INVAL | Errno::NOENT => Error::PeerDied { peer },
+            error => system("binding an event channel", "see the kernel's log (dmesg)")(error),
+        })
+    }
+
+    fn now(&self) -> u64 {
+        now()
+    }
+
+    fn sleep_until(&self, deadline: u64) {
+        thread::sleep(Duration::from_nanos(deadline.saturating_sub(now())));
+    }
+
+    fn relax(&self) {
+        thread::yield_now();
+    }
+
+    fn nonce(&self) -> u64 {
+        super::native::random()
+    }
+
+    fn can_spin(&self) -> bool {
+        super::native::has_processors()
+    }
+
+    fn serve(&self, service: ServiceName) -> Result<LinuxAcceptor> {
+        XenAcceptor::new(XenStore::open()?, service)
+    }
+
+    fn call(&self, dial: Dial, deadline: u64) -> Result<LinuxCall> {
+        XenCall::new(XenStore::open()?, dial, deadline)
+    }
+}

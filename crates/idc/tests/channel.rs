@@ -1,0 +1,557 @@
+//! Channels between two hosted domains in one process: what they promise to an honest peer.
+#![cfg(not(loom))]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{A, B, DATA, duplex, noise, soon, world};
+use idc::shm::Memory;
+use idc::{
+    Channel, CloseReason, Config, Deadline, DomId, Error, GrantRef, HostedConfig, Idc, ListenConfig,
+    Listener, Spin, Violation,
+};
+
+const SMALL: Config = Config { pages: 1, max_message: 1 << 20, spin: Spin::Adaptive };
+
+#[test]
+fn every_length_arrives_unchanged() {
+    let world = world();
+    for pages in [1, 3, 64] {
+        let config = SMALL.with_pages(pages);
+        let (mut writer, gref) = world.a.create(B, &config).unwrap();
+        let mut reader = world.b.connect(A, gref).unwrap();
+        let inline = writer.max_inline();
+        assert_eq!(inline, (pages * 1024 - 8).min(16 * 1024), "the size of one record");
+        let mut lengths: Vec<usize> = (0..70).collect();
+        for edge in [inline, 2 * inline, pages * 4096, 16 * pages * 4096] {
+            lengths.extend(edge - 17..edge + 18);
+        }
+        let sent = lengths.clone();
+        let sender = thread::spawn(move || {
+            for (seed, len) in sent.into_iter().enumerate() {
+                writer.send(&noise(len, seed as u64)).unwrap();
+            }
+            writer.close().unwrap();
+        });
+        let mut buf = vec![0; 16 * pages * 4096 + 18];
+        for (seed, len) in lengths.into_iter().enumerate() {
+            // Both ways of receiving, in turn.
+            let got = if seed % 2 == 0 {
+                reader.recv().unwrap().expect("a message")
+            } else {
+                let got = reader.recv_into(&mut buf).unwrap().expect("a message");
+                buf[..got].to_vec()
+            };
+            assert!(got == noise(len, seed as u64), "message {seed} of {len} bytes with {pages} pages");
+        }
+        assert_eq!(reader.recv(), Ok(None));
+        assert_eq!(reader.recv(), Ok(None), "the end stays the end");
+        sender.join().unwrap();
+    }
+}
+
+#[test]
+fn many_small_messages_keep_their_order_and_cost_few_events() {
+    let world = world();
+    let (mut writer, gref) = world.a.create(B, &Config::default()).unwrap();
+    let mut reader = world.b.connect(A, gref).unwrap();
+    const COUNT: u64 = 200_000;
+    let sender = thread::spawn(move || {
+        for number in 0..COUNT {
+            writer.send(&number.to_le_bytes()).unwrap();
+        }
+        writer.finish().unwrap();
+        writer.stats()
+    });
+    let mut buf = [0; 8];
+    for number in 0..COUNT {
+        assert_eq!(reader.recv_into(&mut buf), Ok(Some(8)));
+        assert_eq!(u64::from_le_bytes(buf), number);
+    }
+    assert_eq!(reader.recv_into(&mut buf), Ok(None));
+    let (sent, received) = (sender.join().unwrap(), reader.stats());
+    assert_eq!((sent.messages, sent.bytes), (COUNT, COUNT * 8));
+    assert_eq!((received.messages, received.bytes), (COUNT, COUNT * 8));
+    // A sleep costs one event at most, and connecting and finishing one each.
+    assert!(sent.events_sent <= received.parks + 1, "{sent:?} {received:?}");
+    assert!(received.events_sent <= sent.parks + 1, "{sent:?} {received:?}");
+}
+
+#[test]
+fn a_batch_costs_one_event() {
+    let world = world();
+    let config = Config { spin: Spin::Never, ..Config::default() };
+    let (mut writer, gref) = world.a.create(B, &config).unwrap();
+    let mut reader = world.b.connect_with(A, gref, &config).unwrap();
+    let far = soon(&world.b);
+    let receiver = thread::spawn(move || {
+        assert_eq!(reader.recv_by(far).unwrap().as_deref(), Some(&b"0"[..]));
+        (1..1000).for_each(|_| assert!(reader.recv_by(far).unwrap().is_some()));
+        reader
+    });
+    // The reader sleeps when it has armed; it armed before its first liveness check, 50 ms after it began.
+    thread::sleep(Duration::from_millis(120));
+    writer.send_batch(&[&b"0"[..]; 1000]).unwrap();
+    let reader = receiver.join().unwrap();
+    assert_eq!(reader.stats().messages, 1000);
+    assert!(writer.stats().events_sent <= 1, "{:?}", writer.stats());
+    writer.close().unwrap();
+}
+
+#[test]
+fn without_waiting() {
+    let world = world();
+    let (mut writer, gref) = world.a.create(B, &SMALL).unwrap();
+    assert_eq!(writer.is_connected(), Ok(false));
+    let mut reader = world.b.connect(A, gref).unwrap();
+    assert_eq!(writer.is_connected(), Ok(true));
+    assert_eq!(reader.try_recv(), Err(Error::WouldBlock));
+    assert_eq!(reader.peek_len(), Ok(None));
+    let mut sent = 0;
+    while writer.try_send(&[7; 100]).is_ok() {
+        sent += 1;
+    }
+    assert_eq!(writer.try_send(&[7; 100]), Err(Error::WouldBlock));
+    assert!(sent >= 36, "{sent} of 37 messages of 112 bytes fit into a page");
+    assert_eq!(reader.peek_len(), Ok(Some(100)));
+    assert_eq!(
+        reader.try_recv_into(&mut [0; 99]),
+        Err(Error::BufferTooSmall { needed: 100, len: 99 }),
+        "and the message stays"
+    );
+    for _ in 0..sent {
+        assert_eq!(reader.try_recv().unwrap().as_deref(), Some(&[7; 100][..]));
+    }
+    assert_eq!(reader.try_recv(), Err(Error::WouldBlock));
+    // A long message goes if all of it fits, and not otherwise.
+    assert_eq!(writer.try_send(&noise(2000, 1)), Ok(()));
+    assert_eq!(reader.peek_len(), Ok(Some(2000)));
+    assert_eq!(writer.try_send(&noise(2000, 2)), Err(Error::WouldBlock));
+    assert_eq!(reader.try_recv().unwrap(), Some(noise(2000, 1)));
+    assert!(matches!(writer.try_send(&[0; 4096]), Err(Error::MessageTooLarge { len: 4096, .. })));
+    writer.finish().unwrap();
+    assert_eq!(writer.try_send(b"more"), Err(Error::Finished));
+    assert_eq!(reader.try_recv(), Ok(None));
+}
+
+#[test]
+fn a_long_message_survives_deadlines() {
+    let world = world();
+    let (mut writer, gref) = world.a.create(B, &SMALL).unwrap();
+    let mut reader = world.b.connect(A, gref).unwrap();
+    let long = noise(3000, 5);
+    // The reader gets the beginning, gives up, and goes on later, in either way of receiving.
+    for round in 0..4 {
+        let copy = long.clone();
+        writer.try_send(&copy[..1]).unwrap();
+        let deadline = writer.deadline(Duration::from_secs(60));
+        let sender = thread::spawn(move || {
+            writer.send_by(&copy, deadline).unwrap();
+            writer
+        });
+        assert_eq!(reader.recv().unwrap().map(|message| message.len()), Some(1));
+        let mut buf = vec![0; 3000];
+        let message = loop {
+            let deadline = reader.deadline(Duration::from_micros(20));
+            let got = if round % 2 == 0 {
+                reader.recv_by(deadline)
+            } else {
+                reader.recv_into_by(&mut buf, deadline).map(|len| len.map(|len| buf[..len].to_vec()))
+            };
+            match got {
+                Ok(message) => break message,
+                Err(Error::TimedOut) => {}
+                Err(error) => panic!("{error}"),
+            }
+        };
+        assert!(message.as_ref() == Some(&long));
+        writer = sender.join().unwrap();
+    }
+}
+
+#[test]
+fn a_message_that_was_given_up_does_not_arrive() {
+    let world = world();
+    let (mut writer, gref) = world.a.create(B, &SMALL).unwrap();
+    let mut reader = world.b.connect(A, gref).unwrap();
+    let deadline = writer.deadline(Duration::from_millis(30));
+    assert_eq!(writer.send_by(&noise(100_000, 1), deadline), Err(Error::TimedOut));
+    // The ring is full of its beginning. The next message waits for the reader to drop that.
+    let sender = thread::spawn(move || {
+        writer.send(b"next").unwrap();
+        writer.close().unwrap();
+    });
+    assert_eq!(reader.recv().unwrap().as_deref(), Some(&b"next"[..]));
+    assert_eq!(reader.recv(), Ok(None));
+    sender.join().unwrap();
+}
+
+#[test]
+fn the_receiver_limits_the_length() {
+    let world = world();
+    let config = Config::default().with_max_message(100_000);
+    let (mut writer, gref) = world.a.create(B, &config).unwrap();
+    let reader = world.b.connect_with(A, gref, &config).unwrap();
+    assert_eq!(writer.send(&[0; 100_001]), Err(Error::MessageTooLarge { len: 100_001, max: 100_000 }));
+    assert_eq!(writer.try_send(&[0; 100_001]), Err(Error::MessageTooLarge { len: 100_001, max: 100_000 }));
+    assert_eq!(writer.send(&[0; 100_000]), Ok(()), "and the channel is still good");
+    drop(reader);
+}
+
+#[test]
+fn a_full_ring_has_a_deadline() {
+    let world = world();
+    let (mut writer, gref) = world.a.create(B, &SMALL).unwrap();
+    let limit = Duration::from_millis(80);
+    let fill = |writer: &mut idc::Writer<_>| {
+        loop {
+            let start = Instant::now();
+            let deadline = writer.deadline(limit);
+            match writer.send_by(&[0; 500], deadline) {
+                Ok(()) => {}
+                Err(error) => break (error, start.elapsed()),
+            }
+        }
+    };
+    let (error, waited) = fill(&mut writer);
+    assert_eq!(error, Error::PeerNotConnected { peer: B });
+    assert!(waited >= limit, "{waited:?}");
+    let _reader = world.b.connect(A, gref).unwrap();
+    let (error, waited) = fill(&mut writer);
+    assert_eq!(error, Error::TimedOut);
+    assert!(waited >= limit, "{waited:?}");
+}
+
+#[test]
+fn half_close_drains_and_the_other_direction_goes_on() {
+    let world = world();
+    let (mut ours, mut theirs) = duplex(&world, &SMALL, &SMALL);
+    for _ in 0..10 {
+        ours.send(b"question").unwrap();
+    }
+    ours.finish().unwrap();
+    assert_eq!(ours.send(b"more"), Err(Error::Finished));
+    for _ in 0..10 {
+        assert_eq!(theirs.recv().unwrap().as_deref(), Some(&b"question"[..]));
+    }
+    assert_eq!(theirs.recv(), Ok(None));
+    theirs.send(b"answer").unwrap();
+    assert_eq!(ours.recv().unwrap().as_deref(), Some(&b"answer"[..]));
+    theirs.finish().unwrap();
+    assert_eq!(ours.recv(), Ok(None));
+}
+
+#[test]
+fn a_dropped_end_is_no_end_of_the_stream() {
+    let world = world();
+    let (mut writer, gref) = world.a.create(B, &SMALL).unwrap();
+    let mut reader = world.b.connect(A, gref).unwrap();
+    writer.send(b"half of it").unwrap();
+    drop(writer);
+    assert_eq!(reader.recv().unwrap().as_deref(), Some(&b"half of it"[..]));
+    let closed = |peer| Error::PeerClosed { peer, reason: CloseReason::Dropped };
+    assert_eq!(reader.recv(), Err(closed(A)));
+    assert_eq!(reader.recv(), Err(closed(A)));
+
+    let (mut writer, gref) = world.a.create(B, &SMALL).unwrap();
+    drop(world.b.connect(A, gref).unwrap());
+    assert_eq!(writer.send(b"nobody reads this"), Err(closed(B)));
+    assert_eq!(writer.send(b"nor this"), Err(closed(B)));
+    assert_eq!(writer.finish(), Err(closed(B)));
+}
+
+#[test]
+fn a_closed_channel_ends_a_wait() {
+    let world = world();
+    let (mut ours, theirs) = duplex(&world, &SMALL, &SMALL);
+    let waiting = thread::spawn(move || (ours.recv(), ours));
+    thread::sleep(Duration::from_millis(20));
+    drop(theirs);
+    let (result, mut ours) = waiting.join().unwrap();
+    assert_eq!(result, Err(Error::PeerClosed { peer: B, reason: CloseReason::Dropped }));
+    assert!(ours.send(b"hello?").is_err());
+}
+
+#[test]
+fn both_sides_may_send_at_once() {
+    // Each side sends as much as a ring holds before it reads: neither may wait for space that is free in truth.
+    let world = world();
+    let (ours, theirs) = duplex(&world, &SMALL, &SMALL);
+    let play = |mut channel: Channel<_>| {
+        thread::spawn(move || {
+            for round in 0..200u64 {
+                for _ in 0..7 {
+                    channel.send(&noise(400, round)).unwrap();
+                }
+                for _ in 0..7 {
+                    assert_eq!(channel.recv().unwrap(), Some(noise(400, round)));
+                }
+            }
+            channel
+        })
+    };
+    let (ours, theirs) = (play(ours), play(theirs));
+    ours.join().unwrap();
+    theirs.join().unwrap();
+}
+
+#[test]
+fn drained_means_read() {
+    let world = world();
+    let (mut writer, gref) = world.a.create(B, &SMALL).unwrap();
+    let mut reader = world.b.connect(A, gref).unwrap();
+    assert_eq!(writer.wait_drained_by(Deadline(0)), Ok(()));
+    writer.send(b"1").unwrap();
+    writer.finish().unwrap();
+    let soon = writer.deadline(Duration::from_millis(30));
+    assert_eq!(writer.wait_drained_by(soon), Err(Error::TimedOut));
+    let waiting = thread::spawn(move || writer.wait_drained_by(Deadline::NEVER));
+    assert!(reader.recv().unwrap().is_some());
+    assert_eq!(reader.recv(), Ok(None));
+    assert_eq!(waiting.join().unwrap(), Ok(()));
+}
+
+#[test]
+fn streams_of_bytes() {
+    let world = world();
+    let (mut ours, mut theirs) = duplex(&world, &SMALL, &Config::default());
+    let data = noise(300_000, 9);
+    let copy = data.clone();
+    let echo = thread::spawn(move || {
+        let (mut write, mut read) = theirs.streams();
+        let mut all = Vec::new();
+        read.read_to_end(&mut all).unwrap();
+        write.write_all(&all).unwrap();
+        write.finish().unwrap();
+    });
+    let (mut write, mut read) = ours.streams();
+    // Pieces of all sizes, read in pieces of other sizes.
+    let mut rest = &copy[..];
+    let mut size = 1;
+    while !rest.is_empty() {
+        let (now, later) = rest.split_at(size.min(rest.len()));
+        write.write_all(now).unwrap();
+        rest = later;
+        size = size % 5000 + 37;
+    }
+    write.finish().unwrap();
+    let mut back = Vec::new();
+    let mut piece = [0; 777];
+    loop {
+        match read.read(&mut piece).unwrap() {
+            0 => break,
+            len => back.extend_from_slice(&piece[..len]),
+        }
+    }
+    assert!(back == data);
+    echo.join().unwrap();
+
+    let (mut ours, theirs) = duplex(&world, &SMALL, &SMALL);
+    drop(theirs);
+    let error = ours.streams().1.read(&mut piece).expect_err("a stream that was cut off");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn a_stream_has_a_timeout() {
+    let world = world();
+    let (mut ours, _theirs) = duplex(&world, &SMALL, &SMALL);
+    let (_, mut read) = ours.streams();
+    read.set_timeout(Some(Duration::from_millis(20)));
+    assert_eq!(read.read(&mut [0; 8]).expect_err("nothing").kind(), std::io::ErrorKind::TimedOut);
+}
+
+#[test]
+fn connecting_needs_a_grant() {
+    let world = world();
+    let bad = |gref| Error::BadGrant { peer: A, gref };
+    assert_eq!(world.b.connect(A, GrantRef(4000)).unwrap_err(), bad(GrantRef(4000)));
+    assert_eq!(world.b.connect(DomId(99), GrantRef(9)).unwrap_err(), Error::PeerDied { peer: DomId(99) });
+    // A grant to somebody else.
+    let (writer, gref) = world.a.create(DomId(33), &SMALL).unwrap();
+    assert_eq!(world.b.connect(A, gref).unwrap_err(), bad(gref));
+    drop(writer);
+    // A second time.
+    let (mut writer, gref) = world.a.create(B, &SMALL).unwrap();
+    let reader = world.b.connect(A, gref).unwrap();
+    // In the hosted platform and in Xen a port is bound once.
+    assert!(matches!(
+        world.b.connect(A, gref).unwrap_err(),
+        Error::AlreadyConnected { .. } | Error::PeerDied { .. }
+    ));
+    // It did not disturb the first.
+    writer.send(b"still here").unwrap();
+    drop(reader);
+    // After it was given up.
+    drop(writer);
+    assert_eq!(world.b.connect(A, gref).unwrap_err(), bad(gref));
+}
+
+#[test]
+fn one_way_and_duplex_are_not_mixed_up() {
+    let world = world();
+    let (mut writer, gref) = world.a.create(B, &SMALL).unwrap();
+    assert!(matches!(world.b.answer(A, gref, &SMALL), Err(Error::Incompatible { .. })));
+    let refused = Error::PeerClosed { peer: B, reason: CloseReason::Refused };
+    assert_eq!(writer.send(b"?"), Err(refused.clone()));
+    let pending = world.a.offer(B, &SMALL).unwrap();
+    assert!(matches!(world.b.connect(A, pending.grant_ref()), Err(Error::Incompatible { .. })));
+    assert_eq!(pending.complete_by(soon(&world.a)).unwrap_err(), refused);
+}
+
+#[test]
+fn impossible_configurations() {
+    let world = world();
+    for pages in [0, 257] {
+        let config = Config::default().with_pages(pages);
+        assert!(matches!(world.a.create(B, &config), Err(Error::BadConfig(_))));
+    }
+    for name in ["", "-x", "Digest", "a/b", "ü", "a-name-that-is-longer-than-32-bytes", "a b"] {
+        let bound = Listener::bind(&world.a, name, ListenConfig::default());
+        assert!(matches!(bound, Err(Error::BadName(_))), "{name}");
+    }
+    let again = idc::platform::hosted::Hosted::new(HostedConfig::new(A).directory(world.directory.path()));
+    assert!(matches!(again, Err(Error::BadConfig(_))), "the id is taken");
+}
+
+#[test]
+fn a_listener_serves_many_at_once_and_limits_each_domain() {
+    let world = world();
+    let config = ListenConfig { channel: SMALL, max_clients: 4, max_clients_per_peer: 3 };
+    let mut listener = Listener::bind(&world.b, "echo", config).unwrap();
+    assert!(matches!(
+        Listener::bind(&world.b, "echo", config),
+        Err(Error::NameTaken(name)) if name.as_str() == "echo"
+    ));
+    let stop = Arc::new(AtomicBool::new(false));
+    let service = thread::spawn({
+        let (stop, b) = (Arc::clone(&stop), world.b.clone());
+        move || {
+            let mut clients = Vec::new();
+            while !stop.load(Ordering::SeqCst) {
+                let mut client = match listener.accept_by(b.deadline(Duration::from_millis(20))) {
+                    Ok(client) => client,
+                    Err(error) => {
+                        assert_eq!(error, Error::TimedOut);
+                        continue;
+                    }
+                };
+                clients.push(thread::spawn(move || {
+                    while let Ok(Some(message)) = client.recv() {
+                        client.send(&message).unwrap();
+                    }
+                }));
+            }
+            drop(listener);
+            clients.into_iter().for_each(|client| client.join().unwrap());
+        }
+    });
+    let dial = |idc: &Idc<_>| Channel::dial(idc, B, "echo", &SMALL, soon(idc));
+    let mut first: Vec<_> = (0..3).map(|_| dial(&world.a).unwrap()).collect();
+    let refused = Error::PeerClosed { peer: B, reason: CloseReason::Refused };
+    assert_eq!(dial(&world.a).unwrap_err(), refused, "a fourth of one domain");
+    let open = |domid| {
+        let config = HostedConfig::new(DomId(domid)).directory(world.directory.path());
+        Idc::with_platform(idc::platform::hosted::Hosted::new(config).unwrap())
+    };
+    let (c, d) = (open(33), open(44));
+    let mut other = dial(&c).unwrap();
+    assert_eq!(dial(&d).unwrap_err(), refused, "a fifth of all");
+    assert_eq!(world.b.counters().refused(), 2);
+    for (seed, channel) in first.iter_mut().chain([&mut other]).enumerate() {
+        let message = noise(5000, seed as u64);
+        channel.send(&message).unwrap();
+        assert_eq!(channel.recv().unwrap(), Some(message));
+    }
+    // When the clients have gone there are places again.
+    drop((first, other));
+    let last = loop {
+        match dial(&d) {
+            Ok(channel) => break channel,
+            // The service has not noticed yet.
+            Err(error) => assert_eq!(error, refused),
+        }
+    };
+    drop(last);
+    stop.store(true, Ordering::SeqCst);
+    service.join().unwrap();
+    let gone = Channel::dial(&c, B, "echo", &SMALL, c.deadline(Duration::from_millis(50)));
+    assert!(matches!(gone, Err(Error::NoSuchService { peer: B, .. })), "{gone:?}");
+}
+
+#[test]
+fn a_client_waits_for_its_service() {
+    let world = world();
+    let start = Instant::now();
+    let limit = Duration::from_millis(100);
+    let absent = Channel::dial(&world.a, DomId(77), "late", &SMALL, world.a.deadline(limit)).unwrap_err();
+    assert_eq!(absent, Error::PeerAbsent { peer: DomId(77) });
+    assert!(start.elapsed() >= limit);
+    let missing = Channel::dial(&world.a, B, "late", &SMALL, world.a.deadline(limit)).unwrap_err();
+    assert!(matches!(missing, Error::NoSuchService { peer: B, .. }), "{missing}");
+    // It appears while a client waits; and so does its domain.
+    let directory = world.directory.path().to_owned();
+    let a = world.a.clone();
+    let client = thread::spawn(move || {
+        let mut channel = Channel::dial(&a, DomId(78), "late", &SMALL, soon(&a)).unwrap();
+        channel.recv().unwrap()
+    });
+    thread::sleep(Duration::from_millis(50));
+    let platform = idc::platform::hosted::Hosted::new(HostedConfig::new(DomId(78)).directory(directory));
+    let late = Idc::with_platform(platform.unwrap());
+    thread::sleep(Duration::from_millis(50));
+    let mut listener = Listener::bind(&late, "late", ListenConfig::default()).unwrap();
+    let mut channel = listener.accept_by(soon(&late)).unwrap();
+    assert_eq!(channel.peer(), A);
+    channel.send(b"here I am").unwrap();
+    assert_eq!(client.join().unwrap().as_deref(), Some(&b"here I am"[..]));
+    // A service that is there and does not accept.
+    let _idle = Listener::bind(&late, "idle", ListenConfig::default()).unwrap();
+    let ignored = Channel::dial(&world.a, DomId(78), "idle", &SMALL, world.a.deadline(limit)).unwrap_err();
+    assert_eq!(ignored, Error::PeerNotConnected { peer: DomId(78) });
+    // Nobody waits for `accept` of a client that has given up.
+    assert_eq!(listener.accept_by(late.deadline(limit)).unwrap_err(), Error::TimedOut);
+}
+
+#[test]
+fn shared_pages_start_out_empty() {
+    // What a peer sees before anything has been sent is zero, apart from what is meant for it.
+    let world = world();
+    let (_writer, gref) = world.a.create(B, &SMALL).unwrap();
+    let reader = common::evil_reader(&world, gref);
+    let mut data = vec![1; DATA - 4096];
+    reader.writer.read(4096, &mut data);
+    assert!(data.iter().all(|byte| *byte == 0));
+    let mut control = vec![1; 4096];
+    reader.writer.read(0, &mut control);
+    assert_eq!(control.iter().filter(|byte| **byte != 0).count(), 2, "the state and the sign of life");
+    reader.own.read(0, &mut control);
+    assert!(control.iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn thousands_of_channels_leave_nothing_behind() {
+    let world = world();
+    let files = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let maps = || std::fs::read_to_string("/proc/self/maps").unwrap().matches("memfd:idc").count();
+    let config = SMALL.with_max_message(64);
+    for round in 0..2_000 {
+        let (mut ours, mut theirs) = duplex(&world, &config, &config);
+        ours.send(b"x").unwrap();
+        assert!(theirs.recv().unwrap().is_some());
+        if round == 0 {
+            continue;
+        }
+        ours.finish().unwrap();
+        theirs.finish().unwrap();
+    }
+    // Other tests of this program run at the same time, with a few channels each.
+    assert!(files() < 1_000 && maps() < 1_000, "{} files, {} mappings", files(), maps());
+    assert_eq!(world.a.counters().all_violations() + world.b.counters().all_violations(), 0);
+    assert_eq!(world.a.counters().violations(Violation::Nonce), 0);
+}

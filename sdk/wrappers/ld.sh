@@ -1,0 +1,72 @@
+#!/bin/sh
+# ld for domain images: GNU ld with the linker script of the kernel in use, unused sections dropped, and a
+# check of the result. Called by the gcc and clang wrappers and as x86_64-casemate-linux-musl-ld.
+#
+# The kernel in use is the one whose crt1.o is on the command line; without a crt1.o (-nostartfiles) and with
+# a script of the caller's own (-T) nothing is added.
+#
+#   CASEMATE_LD      the GNU ld to run (default: ld)
+#   CASEMATE_MAP     not empty: also write the link map OUTPUT.map, which `casemate size` reads
+#   CASEMATE_CHECK   "no": skip the check (no system call instruction outside the kernel, no segment both
+#                    writable and executable, Xen's notes)
+self=$(readlink -f -- "$0") || exit 1
+libexec=${self%/*}
+ld=${CASEMATE_LD:-ld}
+kernel= script= strip= out=a.out next= image=yes
+
+for arg; do
+	shift
+	case $next in
+	out) out=$arg ;;
+	esac
+	next=
+	case $arg in
+	-o) next=out ;;
+	-o?*) out=${arg#-o} ;;
+	--output=*) out=${arg#--output=} ;;
+	-r | -i | -Ur | --relocatable) image= ;;
+	-T | -T* | --script | --script=* | -dT) script=own ;;
+	-shared | --shared | -Bshareable)
+		echo "${0##*/}: a domain image is static: there are no shared libraries (build a static library)" >&2
+		exit 1
+		;;
+	--help)
+		# Without "supported targets: ... elf" configure scripts (libtool) do not try shared libraries.
+		"$ld" --help | sed 's/: supported targets:.*/: static domain images only/'
+		exit
+		;;
+	-v | -V | --version) image= ;;
+	# The check needs the symbols; strip afterwards.
+	-s | --strip-all) strip=--strip-all && continue ;;
+	-S | --strip-debug) strip=${strip:---strip-debug} && continue ;;
+	*/crt1.o) kernel=$arg ;;
+	esac
+	set -- "$@" "$arg"
+done
+
+if [ -z "$image" ]; then
+	exec "$ld" "$@" ${strip:+"$strip"}
+fi
+
+if [ -n "$kernel" ]; then
+	kernel=$(readlink -f -- "$kernel")
+	kernel=${kernel%/*}
+	if [ -z "$script" ] && [ -f "$kernel/link.ld" ]; then
+		set -- "$@" -T "$kernel/link.ld"
+	fi
+fi
+if [ -n "${CASEMATE_MAP-}" ]; then
+	set -- "$@" -Map="$out.map"
+fi
+# -nostdlib: only the library folders named on the command line, never the build machine's.
+"$ld" -nostdlib --gc-sections --eh-frame-hdr -z noexecstack "$@" || exit
+
+if [ -n "$kernel" ] && [ "${CASEMATE_CHECK:-yes}" != no ] && [ -x "$libexec/check" ]; then
+	if ! "$libexec/check" --kernel "${kernel##*/}" "$out"; then
+		rm -f -- "$out"
+		exit 1
+	fi
+fi
+if [ -n "$strip" ]; then
+	exec "${CASEMATE_STRIP:-strip}" "$strip" "$out"
+fi

@@ -1,0 +1,192 @@
+//! Xen's toolstack `xl`, as far as the agent needs it.
+
+use std::{
+    fs,
+    process::{Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use testbed::proto::{DomainSpec, DomainState, Reason};
+
+/// At most this many lines of Xen's log are reported for one crash.
+const LOG_LINES: usize = 60;
+
+/// Creates a domain from a specification and lets it run; returns its id and the time it took.
+///
+/// # Errors
+/// What `xl` says.
+pub fn create(spec: &DomainSpec, config_path: &str) -> Result<(u16, Duration), String> {
+    fs::write(config_path, config(spec)?).map_err(|e| format!("{config_path}: {e}"))?;
+    let began = Instant::now();
+    // `-e`: nobody but this agent reacts to the end of the domain.
+    let created = xl(&["create", "-e", "-q", config_path])?;
+    let took = began.elapsed();
+    if !created.status.success() {
+        return Err(format!("xl create failed:\n{}", text(&created.stderr)));
+    }
+    let id = xl(&["domid", &spec.name])?;
+    let id = text(&id.stdout).trim().parse().map_err(|_| format!("xl domid failed: {}", text(&id.stderr)))?;
+    Ok((id, took))
+}
+
+/// Destroys a domain; one that is gone already is fine.
+///
+/// # Errors
+/// What `xl` says.
+pub fn destroy(domid: u16) -> Result<(), String> {
+    let output = xl(&["destroy", &domid.to_string()])?;
+    if output.status.success() || state(domid)?.is_none() {
+        return Ok(());
+    }
+    Err(format!("xl destroy failed:\n{}", text(&output.stderr)))
+}
+
+/// State of a domain; `None` when there is no such domain.
+///
+/// # Errors
+/// What `xl` says.
+pub fn state(domid: u16) -> Result<Option<DomainState>, String> {
+    let output = xl(&["list", "-v", &domid.to_string()])?;
+    let stdout = text(&output.stdout);
+    if !output.status.success() {
+        let stderr = text(&output.stderr);
+        if stderr.contains("invalid domain identifier") {
+            return Ok(None);
+        }
+        return Err(format!("xl list failed:\n{stderr}"));
+    }
+    stdout
+        .lines()
+        .nth(1)
+        .and_then(parse_state)
+        .map(Some)
+        .ok_or_else(|| format!("xl list printed something unknown:\n{stdout}"))
+}
+
+/// Xen's log.
+///
+/// # Errors
+/// What `xl` says.
+pub fn log() -> Result<Vec<u8>, String> {
+    let output = xl(&["dmesg"])?;
+    if output.status.success() { Ok(output.stdout) } else { Err(text(&output.stderr)) }
+}
+
+/// The lines of Xen's log that belong to a domain: what names it, and the register dump of its crash.
+pub fn log_about(log: &str, domid: u16) -> Vec<String> {
+    let crash = format!("Domain {domid} (vcpu#");
+    let marks = [format!("d{domid}v"), format!("d{domid} "), format!("d{domid}:"), format!("dom{domid} ")];
+    let mut in_dump = false;
+    let mut lines = Vec::new();
+    for line in log.lines() {
+        let line = line.strip_prefix("(XEN) ").unwrap_or(line).trim_end();
+        let named = line.starts_with(&crash);
+        if named || marks.iter().any(|m| line.starts_with(m.as_str())) {
+            in_dump = named;
+            lines.push(line.to_owned());
+        } else if in_dump {
+            // The dump ends where Xen speaks of a domain again or starts another subject.
+            in_dump = !line.starts_with("Domain ") && !is_domain_mark(line);
+            if in_dump {
+                lines.push(line.to_owned());
+            }
+        }
+    }
+    lines.truncate(LOG_LINES);
+    lines
+}
+
+/// Does a line begin like `d12v0 ...`?
+fn is_domain_mark(line: &str) -> bool {
+    line.strip_prefix('d').is_some_and(|rest| {
+        let digits = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        digits.len() < rest.len() && digits.starts_with(['v', ' ', ':'])
+    })
+}
+
+/// The configuration file of a domain (`xl.cfg(5)`).
+fn config(spec: &DomainSpec) -> Result<String, String> {
+    let mut text = format!(
+        "name = {}\ntype = \"{}\"\nkernel = {}\nmemory = {}\nvcpus = 1\n\
+         on_poweroff = \"preserve\"\non_reboot = \"preserve\"\non_crash = \"preserve\"\n",
+        quote(&spec.name)?,
+        spec.mode,
+        quote(&spec.image)?,
+        spec.memory_mib
+    );
+    if !spec.cmdline.is_empty() {
+        text.push_str(&format!("cmdline = {}\n", quote(&spec.cmdline)?));
+    }
+    for line in &spec.extra {
+        text.push_str(line);
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+/// A string of `xl.cfg(5)`: in double quotes, with backslash escapes.
+fn quote(value: &str) -> Result<String, String> {
+    if value.contains(['\n', '\r', '\0']) {
+        return Err(format!("a line break in {value:?} cannot be passed to a domain"));
+    }
+    Ok(format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")))
+}
+
+/// One line of `xl list -v`: name, id, memory, vcpus, flags, seconds, uuid, reason, label.
+fn parse_state(line: &str) -> Option<DomainState> {
+    let fields: Vec<_> = line.split_whitespace().collect();
+    Some(DomainState {
+        memory_mib: fields.get(2)?.parse().ok()?,
+        flags: (*fields.get(4)?).to_owned(),
+        cpu_seconds: fields.get(5)?.parse().ok()?,
+        reason: match *fields.get(7)? {
+            "-" => None,
+            code => Some(match code.parse().ok()? {
+                0 => Reason::PowerOff,
+                1 => Reason::Reboot,
+                2 => Reason::Suspend,
+                3 => Reason::Crash,
+                4 => Reason::Watchdog,
+                other => Reason::Other(other),
+            }),
+        },
+    })
+}
+
+fn xl(args: &[&str]) -> Result<Output, String> {
+    Command::new("xl").args(args).stdin(Stdio::null()).output().map_err(|e| format!("xl: {e}"))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_lines() {
+        let line = "xpv  1  32  1  ---s--  0.4 27b0019e-32c8-46bc-b2a3-061039f6739e  3  -";
+        let state = parse_state(line).unwrap();
+        assert_eq!(state.flags, "---s--");
+        assert_eq!((state.memory_mib, state.cpu_seconds, state.reason), (32, 0.4, Some(Reason::Crash)));
+        assert!(parse_state("xpv 1 32").is_none());
+    }
+
+    #[test]
+    fn configuration_is_quoted() {
+        assert_eq!(quote(r#"a "b" \c"#).unwrap(), r#""a \"b\" \\c""#);
+        assert!(quote("a\nb").is_err());
+    }
+
+    #[test]
+    fn crash_log_is_cut_out() {
+        let log = "(XEN) Freed\n(XEN) d1v0 fault\n(XEN) d12v0 Unhandled page fault\n\
+                   (XEN) Domain 12 (vcpu#0) crashed on cpu#1:\n(XEN) RIP: e033:[<0000000000101234>]\n\
+                   (XEN) Guest stack trace\n(XEN) d13v0 other\n(XEN) tail\n";
+        let lines = log_about(log, 12);
+        assert_eq!(lines.len(), 4, "{lines:?}");
+        assert!(lines[2].starts_with("RIP:"));
+    }
+}

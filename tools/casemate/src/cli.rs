@@ -1,0 +1,258 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use testbed::{Accel, proto::Mode};
+
+/// Status of `run` when the domain could not be run at all.
+pub const NOT_RUN: u8 = 125;
+
+const EXAMPLES: &str = "\
+Examples:
+  casemate setup                     install what is missing on this machine
+  casemate demo                      the whole way: build, boot Xen, hash a file in a domain
+  casemate build hello               build the image of one package
+  casemate run hello --mode pvh      boot it and show its console
+  casemate run target/images/hello --memory 8 -- one two
+  casemate test                      everything that can be tested
+
+Without Xen on this machine, casemate boots Xen and a Linux dom0 in QEMU; no virtualisation hardware is needed.
+On a machine whose /proc/xen/capabilities says control_d, it uses that Xen (as root).";
+
+/// Single-purpose Xen domains from Rust: build them, run them, test them.
+#[derive(Debug, Parser)]
+#[command(name = "casemate", version, after_help = EXAMPLES, arg_required_else_help = true)]
+pub struct Cli {
+    /// Print results only, no progress.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Install what is missing: packages of the distribution and a Rust target.
+    #[command(after_help = "Needs root and apt; without them it prints the commands to run and fails.")]
+    Setup(Setup),
+    /// Say what is there and what is missing.
+    Doctor(Doctor),
+    /// Build the kernel and domain images.
+    #[command(after_help = "Images go to target/images/NAME (stripped) and NAME.debug (with symbols).")]
+    Build(Build),
+    /// Check that a file is a bootable domain image.
+    Check(Check),
+    /// Boot a domain image, show its console, end with its exit status.
+    #[command(after_help = RUN_HELP)]
+    Run(Run),
+    /// Add function names and source lines to the addresses of a backtrace.
+    #[command(after_help = "Example:\n  casemate symbolize target/images/hello.debug console.txt")]
+    Symbolize(Symbolize),
+    /// The whole way on real data: build, boot Xen, hash a file in a domain over IDC, on PV and PVH.
+    Demo(Demo),
+    /// Build and run every test, hosted and in domains on PV and PVH.
+    #[command(after_help = "Prints one line for each test and ends with a line `N passed, N failed`.")]
+    Test(Test),
+    /// Print a completion script for a shell.
+    #[command(
+        after_help = "Example:\n  casemate completions bash > ~/.local/share/bash-completion/completions/casemate"
+    )]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write manual pages.
+    Man {
+        /// Folder for the pages; made when it is not there.
+        dir: PathBuf,
+    },
+}
+
+const RUN_HELP: &str = "\
+Exit status: that of the domain; 134 when it crashed, 130 after Ctrl-C, 125 when it could not be run.
+Ctrl-C destroys the domain. What is typed goes to the domain's console.
+
+Examples:
+  casemate run hello
+  casemate run target/images/hello --mode pvh --memory 4 -- --name world";
+
+impl Command {
+    /// Exit status for an error of this command.
+    pub fn failure_status(&self) -> u8 {
+        if matches!(self, Self::Run(_)) { NOT_RUN } else { 1 }
+    }
+}
+
+/// Options of `setup`.
+#[derive(Debug, Args)]
+pub struct Setup {
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Options of `doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Boot Xen under KVM to see whether it works, and remember the answer.
+    #[arg(long)]
+    pub probe_kvm: bool,
+}
+
+/// Options of `build`.
+#[derive(Debug, Args)]
+pub struct Build {
+    /// Packages to build; all domain packages of the workspace when none is named.
+    pub packages: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// The image.
+    pub image: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// An image file, or a package of the workspace, which is then built.
+    #[arg(value_name = "IMAGE|PACKAGE")]
+    pub image: String,
+    /// Kind of virtual machine.
+    #[arg(long, value_enum, default_value_t = ModeArg::Pv)]
+    pub mode: ModeArg,
+    /// Memory of the domain in MiB.
+    #[arg(long, value_name = "MiB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub memory: u32,
+    /// End the domain after this many seconds of a machine that boots in five; there is no limit otherwise.
+    #[arg(long, value_name = "SECONDS")]
+    pub limit: Option<f64>,
+    /// A line for the domain's configuration file (xl.cfg); may be repeated.
+    #[arg(long = "config", value_name = "LINE")]
+    pub extra: Vec<String>,
+    #[command(flatten)]
+    pub bed: BedArgs,
+    /// Words of the domain's command line.
+    #[arg(last = true, value_name = "ARGS")]
+    pub args: Vec<String>,
+}
+
+/// Options of `symbolize`.
+#[derive(Debug, Args)]
+pub struct Symbolize {
+    /// The image with symbols (NAME.debug).
+    pub image: PathBuf,
+    /// The text; standard input when none is named.
+    pub file: Option<PathBuf>,
+}
+
+/// Options of `demo`.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// File to hash; the Linux kernel that dom0 booted from when none is named.
+    #[arg(long)]
+    pub file: Option<PathBuf>,
+    /// Memory of the domain in MiB.
+    #[arg(long, value_name = "MiB", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub memory: u32,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub bed: BedArgs,
+}
+
+/// Options of `test`.
+#[derive(Debug, Args)]
+pub struct Test {
+    /// Also what takes long.
+    #[arg(long)]
+    pub full: bool,
+    /// Run only tests whose name contains this, and no hosted ones.
+    #[arg(long, value_name = "TEXT")]
+    pub only: Option<String>,
+    /// Write the results as JUnit XML.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    #[command(flatten)]
+    pub bed: BedArgs,
+}
+
+/// Options about the test bed.
+#[derive(Clone, Debug, Args)]
+pub struct BedArgs {
+    /// Whether QEMU uses KVM.
+    #[arg(long, value_enum, default_value_t = AccelArg::Auto, env = "CASEMATE_ACCEL")]
+    pub accel: AccelArg,
+}
+
+impl Default for BedArgs {
+    fn default() -> Self {
+        Self { accel: AccelArg::Auto }
+    }
+}
+
+/// Kind of virtual machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ModeArg {
+    /// Para-virtualised; needs no virtualisation hardware.
+    Pv,
+    /// Hardware virtualisation without emulated devices.
+    Pvh,
+}
+
+impl From<ModeArg> for Mode {
+    fn from(mode: ModeArg) -> Self {
+        match mode {
+            ModeArg::Pv => Self::Pv,
+            ModeArg::Pvh => Self::Pvh,
+        }
+    }
+}
+
+/// Whether QEMU uses KVM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AccelArg {
+    /// Where `casemate doctor --probe-kvm` saw Xen work under it.
+    Auto,
+    /// Never: emulation.
+    Tcg,
+    /// Always.
+    Kvm,
+}
+
+impl From<AccelArg> for Accel {
+    fn from(accel: AccelArg) -> Self {
+        match accel {
+            AccelArg::Auto => Self::Auto,
+            AccelArg::Tcg => Self::Tcg,
+            AccelArg::Kvm => Self::Kvm,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

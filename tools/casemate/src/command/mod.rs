@@ -1,0 +1,37 @@
+//! One module for each command.
+
+mod build;
+mod check;
+mod demo;
+mod docs;
+mod doctor;
+mod run;
+mod setup;
+mod symbolize;
+mod test;
+
+use std::process::ExitCode;
+
+use crate::{
+    cli::{Cli, Command},
+    ui::Ui,
+};
+
+/// Does what the command line says.
+///
+/// # Errors
+/// What went wrong, in words for the person.
+pub fn dispatch(cli: Cli, ui: &Ui) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Setup(options) => setup::setup(&options, ui),
+        Command::Doctor(options) => doctor::doctor(&options, ui),
+        Command::Build(options) => build::build(&options, ui),
+        Command::Check(options) => check::check(&options, ui),
+        Command::Run(options) => run::run(&options, ui),
+        Command::Symbolize(options) => symbolize::symbolize(&options),
+        Command::Completions { shell } => docs::completions(shell),
+        Command::Man { dir } => docs::man(&dir, ui),
+        Command::Test(options) => test::test(&options, ui),
+        Command::Demo(options) => demo::demo(&options, ui),
+    }
+}

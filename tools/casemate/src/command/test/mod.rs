@@ -1,0 +1,62 @@
+//! `casemate test`: everything that can be tested, one line each.
+
+mod guest;
+mod hosted;
+mod judge;
+mod report;
+mod whole;
+
+use std::process::ExitCode;
+
+use self::report::Report;
+use crate::{
+    cli, command::build::build_packages, command::setup, image::build::Image, interrupt::Interrupt, session,
+    ui::Ui, workspace::Workspace,
+};
+
+/// Package with one domain for each test.
+const GUEST_TESTS: &str = "casemate-guest-tests";
+
+/// Memory for the domains that run at the same time, in MiB.
+const DOMAINS_MIB: u32 = 512;
+
+/// Runs every test.
+///
+/// # Errors
+/// When the tests cannot be run; a test that fails is no error here but in the exit status.
+pub fn test(options: &cli::Test, ui: &Ui) -> anyhow::Result<ExitCode> {
+    setup::ensure(ui)?;
+    let workspace = Workspace::find()?;
+    let interrupt = Interrupt::install()?;
+    let mut report = Report::new(options.only.clone());
+    if options.only.is_none() {
+        hosted::run(&workspace, &mut report, ui)?;
+    }
+    match build_packages(&workspace, &[], ui) {
+        Ok(images) => domains(&workspace, options, &images, &mut report, ui)?,
+        Err(error) => report.add("build", report::Verdict::Error(crate::ui::text_of(&error))),
+    }
+    drop(interrupt);
+    if let Some(path) = &options.junit {
+        report.write_junit(path)?;
+    }
+    Ok(report.finish())
+}
+
+/// The tests that need Xen.
+fn domains(
+    workspace: &Workspace,
+    options: &cli::Test,
+    images: &[Image],
+    report: &mut Report,
+    ui: &Ui,
+) -> anyhow::Result<()> {
+    let tests = guest::find(workspace, images)?;
+    if tests.iter().any(|t| t.is_wanted(report)) || whole::SHARED.iter().any(|(name, _)| report.wants(name)) {
+        let bed = session::open(workspace, &options.bed, DOMAINS_MIB, ui)?;
+        guest::run(&bed, &tests, report, ui);
+        whole::in_shared_bed(&bed, images, report)?;
+        report.add("bed-shutdown", bed.shutdown().into());
+    }
+    whole::on_their_own(workspace, images, report, ui)
+}
