@@ -1,4 +1,7 @@
 //! Cooperative threads.
+//!
+//! They never run at the same time and switch only inside calls of the kernel that wait, so what is shared between
+//! them needs neither `Send` nor atomics: an `Rc<Cell<_>>` will do.
 
 use crate::sync::Gate;
 use crate::{Errno, sys, time};

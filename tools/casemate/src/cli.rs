@@ -57,6 +57,11 @@ pub enum Command {
     /// Build and run every test, hosted and in domains on PV and PVH.
     #[command(after_help = "Prints one line for each test and ends with a line `N passed, N failed`.")]
     Test(Test),
+    /// Measure what the README says: image sizes, cycles of boot, smallest memory, lines of code.
+    #[command(
+        after_help = "Prints Markdown. Boots run in turn, mode by mode and size by size, round after round."
+    )]
+    Measure(Measure),
     /// Print a completion script for a shell.
     #[command(
         after_help = "Example:\n  casemate completions bash > ~/.local/share/bash-completion/completions/casemate"
@@ -188,6 +193,19 @@ pub struct Test {
     /// Write the results as JUnit XML.
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
+    #[command(flatten)]
+    pub bed: BedArgs,
+}
+
+/// Options of `measure`.
+#[derive(Debug, Args)]
+pub struct Measure {
+    /// How often each boot is measured.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
     #[command(flatten)]
     pub bed: BedArgs,
 }

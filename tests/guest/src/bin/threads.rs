@@ -5,6 +5,7 @@
 
 extern crate alloc;
 
+use alloc::rc::Rc;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::Cell;
@@ -49,7 +50,8 @@ fn main() -> i32 {
     waiting.into_iter().for_each(thread::JoinHandle::join);
 
     // Turn by turn.
-    let turn = Arc::new(Cell::new(0));
+    // Threads take turns, so a plain Rc is enough between them.
+    let turn = Rc::new(Cell::new(0));
     let handles: Vec<_> = (0..3)
         .filter_map(|me| {
             let turn = turn.clone();
@@ -69,7 +71,7 @@ fn main() -> i32 {
 
     // A queue of one between two threads.
     let (full, empty) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(1)));
-    let slot = Arc::new(Cell::new(0u64));
+    let slot = Rc::new(Cell::new(0u64));
     let (f, e, s) = (full.clone(), empty.clone(), slot.clone());
     let Ok(producer) = thread::spawn(move || {
         for i in 0..1000 {

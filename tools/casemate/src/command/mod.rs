@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod docs;
 mod doctor;
+mod measure;
 mod run;
 mod setup;
 mod symbolize;
@@ -33,5 +34,6 @@ pub fn dispatch(cli: Cli, ui: &Ui) -> anyhow::Result<ExitCode> {
         Command::Man { dir } => docs::man(&dir, ui),
         Command::Test(options) => test::test(&options, ui),
         Command::Demo(options) => demo::demo(&options, ui),
+        Command::Measure(options) => measure::measure(&options, ui),
     }
 }

@@ -35,7 +35,7 @@ pub const KERNEL: &str = "casemate-libos";
 const ENTRY_POINTS: &str = "libos_*";
 
 /// Profile of the kernel and of images, in the workspace's `Cargo.toml`.
-const PROFILE: &str = "domain";
+pub const PROFILE: &str = "domain";
 
 /// Flags for every line of code in a domain. Images have fixed addresses; frame pointers make backtraces.
 pub const CODE_FLAGS: [&str; 8] = [

@@ -7,7 +7,10 @@ use std::{
 
 use anyhow::Context;
 
-use super::report::{Report, Verdict};
+use super::{
+    licences,
+    report::{Report, Verdict},
+};
 use crate::{
     image::build,
     ui::Ui,
@@ -32,7 +35,8 @@ pub fn run(workspace: &Workspace, report: &mut Report, ui: &Ui) -> anyhow::Resul
 
     // The code of the kernel and of domains only makes sense for their target.
     let mut lints = workspace.cargo("clippy");
-    lints.args(["--quiet", "--lib", "--bins", "--target", MUSL, "--target-dir"]);
+    // With their own profile: code without std cannot unwind.
+    lints.args(["--quiet", "--lib", "--bins", "--profile", build::PROFILE, "--target", MUSL, "--target-dir"]);
     lints.arg(workspace.target.join("domain-lints"));
     let domains = workspace.packages()?.into_iter().filter(|p| p.is_domain);
     for package in domains.map(|p| p.name).chain([build::KERNEL.to_owned()]) {
@@ -48,9 +52,12 @@ pub fn run(workspace: &Workspace, report: &mut Report, ui: &Ui) -> anyhow::Resul
         deny.args(["--offline", "check", "bans", "licenses", "sources"]);
         check("licences", "checking licences", deny, report, ui)?;
     } else {
-        report.add("licences", Verdict::Skip("cargo-deny is not installed".to_owned()));
+        report.add("licences", licences::check(workspace)?);
     }
-    cargo_test(workspace, report, ui)
+    cargo_test(workspace, &[], report, ui)?;
+    // Those parts of the kernel that are plain computation; it is no default member, since as a whole it only
+    // makes sense for its target.
+    cargo_test(workspace, &["--package", build::KERNEL, "--lib"], report, ui)
 }
 
 /// Runs a command that has to succeed.
@@ -71,9 +78,9 @@ fn check(name: &str, doing: &str, mut command: Command, report: &mut Report, ui:
 }
 
 /// Runs `cargo test`, shows the sums of each test program and whatever is not a passed test.
-fn cargo_test(workspace: &Workspace, report: &mut Report, ui: &Ui) -> anyhow::Result<()> {
+fn cargo_test(workspace: &Workspace, packages: &[&str], report: &mut Report, ui: &Ui) -> anyhow::Result<()> {
     let mut command = workspace.cargo("test");
-    command.args(["--no-fail-fast"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(["--no-fail-fast"]).args(packages).stdout(Stdio::piped()).stderr(Stdio::piped());
     // The agent in the tests of the command line tool must not be one that somebody named.
     command.env_remove("CASEMATE_AGENT");
     let bar = ui.spinner("cargo test");

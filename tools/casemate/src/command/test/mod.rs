@@ -3,6 +3,7 @@
 mod guest;
 mod hosted;
 mod judge;
+mod licences;
 mod report;
 mod whole;
 
