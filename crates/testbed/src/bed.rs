@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::Read,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -199,6 +200,8 @@ impl TestBed {
         let began = Instant::now();
         let mut child = Command::new(&config.agent)
             .arg("--serve")
+            // Not in the terminal's foreground group: it has to survive Ctrl-C to destroy its domains.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -377,11 +380,16 @@ impl TestBed {
     pub fn shutdown(self) -> Result<(), Error> {
         let limit = self.shared.limits.scale(SHUTDOWN);
         let call = Call { limit: Some(limit), what: "the shutdown of dom0", ..Call::default() };
-        self.call(Job::Shutdown, call, |_, _| ())?;
+        // The machine may end before its last answer has left it; then its exit status is the answer.
+        let lost = match self.call(Job::Shutdown, call, |_, _| ()) {
+            Ok(_) => None,
+            Err(error @ Error::Dom0Gone { .. }) => Some(error),
+            Err(error) => return Err(error),
+        };
         match &self.shared.machine {
             Machine::Booted { qemu, .. } => match qemu.wait(limit) {
                 Some(status) if status.code() == Some(proto::QEMU_CLEAN) => Ok(()),
-                Some(_) => Err(self.shared.machine.why_closed()),
+                Some(_) => Err(lost.unwrap_or_else(|| self.shared.machine.why_closed())),
                 None => Err(Error::TimeLimit { what: "the shutdown of dom0".to_owned(), limit }),
             },
             Machine::Native { agent } => {

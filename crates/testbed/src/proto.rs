@@ -231,7 +231,7 @@ pub struct End {
     pub reason: Reason,
     /// What the domain wrote to `data/exit-status` below its xenstore home.
     pub status: Option<u8>,
-    /// Lines of Xen's log about this domain (set when it crashed).
+    /// Lines of Xen's log about this domain, unless it powered off or was destroyed.
     pub xen_log: Vec<String>,
 }
 

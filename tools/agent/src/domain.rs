@@ -2,10 +2,9 @@
 
 use std::{
     collections::HashMap,
-    fs,
-    io::{self},
+    fs, io,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
+    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
     thread,
     time::Duration,
 };
@@ -23,19 +22,30 @@ struct Domain {
 
 /// All domains of this agent.
 pub struct Domains {
-    known: Mutex<HashMap<u16, Domain>>,
+    state: Mutex<State>,
+    /// Signalled when a creation has ended.
+    created: Condvar,
     /// Folder for configuration files.
     scratch: String,
+}
+
+#[derive(Default)]
+struct State {
+    known: HashMap<u16, Domain>,
+    /// Creations under way; the domains may exist already without being known.
+    starting: usize,
+    /// No more domains are to be created.
+    closed: bool,
 }
 
 impl Domains {
     /// None yet.
     pub fn new(scratch: &str) -> Self {
-        Self { known: Mutex::default(), scratch: scratch.to_owned() }
+        Self { state: Mutex::default(), created: Condvar::new(), scratch: scratch.to_owned() }
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<u16, Domain>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Creates a domain and begins to follow its console and its life.
@@ -46,25 +56,22 @@ impl Domains {
         if !Path::new(&spec.image).is_file() {
             return Err(format!("there is no image {} in dom0", spec.image));
         }
-        let config = format!("{}/{}.cfg", self.scratch, spec.name.replace('/', "_"));
-        let (domid, took) = xl::create(spec, &config)?;
-        let _ = fs::remove_file(&config);
-        let (console, input) = Console::follow(domid);
-        let end = Arc::new(OnceLock::new());
-        let (watched, ended) = (Arc::clone(&console), Arc::clone(&end));
-        thread::spawn(move || {
-            let end = await_end(domid).unwrap_or_else(|e| End {
-                reason: Reason::Destroyed,
-                status: None,
-                xen_log: vec![format!("the end of the domain could not be watched: {e}")],
-            });
-            if end.reason != Reason::Destroyed {
-                watched.settle();
+        {
+            let mut state = self.lock();
+            if state.closed {
+                return Err("the agent is about to end".to_owned());
             }
-            let _ = ended.set(end);
-            watched.close();
-        });
-        self.known().insert(domid, Domain { console, input, end });
+            state.starting += 1;
+        }
+        let config = format!("{}/{}.cfg", self.scratch, spec.name.replace('/', "_"));
+        let created = xl::create(spec, &config);
+        let _ = fs::remove_file(&config);
+        let result = created.map(|(domid, took)| (domid, took, follow(domid)));
+        let mut state = self.lock();
+        state.starting -= 1;
+        self.created.notify_all();
+        let (domid, took, domain) = result?;
+        state.known.insert(domid, domain);
         Ok((domid, took))
     }
 
@@ -74,8 +81,8 @@ impl Domains {
     /// When the domain was not started here.
     pub fn wait(&self, domid: u16, sink: impl Fn(&[u8])) -> Result<End, String> {
         let (console, end) = {
-            let known = self.known();
-            let domain = find(&known, domid)?;
+            let state = self.lock();
+            let domain = find(&state.known, domid)?;
             (Arc::clone(&domain.console), Arc::clone(&domain.end))
         };
         console.stream(sink);
@@ -88,7 +95,7 @@ impl Domains {
     /// When the domain was not started here.
     pub fn input(&self, domid: u16, bytes: Vec<u8>) -> Result<(), String> {
         // A console that is gone already swallows input, as a real one would.
-        let _ = find(&self.known(), domid)?.input.send(bytes);
+        let _ = find(&self.lock().known, domid)?.input.send(bytes);
         Ok(())
     }
 
@@ -97,26 +104,52 @@ impl Domains {
     /// # Errors
     /// When the domain was not started here.
     pub fn console(&self, domid: u16) -> Result<Vec<u8>, String> {
-        Ok(find(&self.known(), domid)?.console.snapshot())
+        Ok(find(&self.lock().known, domid)?.console.snapshot())
     }
 
-    /// Destroys a domain. Its console stays readable until the agent ends.
+    /// Destroys a domain and forgets it.
     ///
     /// # Errors
     /// What `xl` says.
     pub fn destroy(&self, domid: u16) -> Result<(), String> {
-        xl::destroy(domid)
+        xl::destroy(domid)?;
+        self.lock().known.remove(&domid);
+        Ok(())
     }
 
-    /// Destroys every domain that is still there.
+    /// Destroys every domain that is still there, also one that is being created now; there will be no more.
     pub fn destroy_all(&self) {
-        let ids: Vec<u16> = self.known().keys().copied().collect();
-        for domid in ids {
-            if let Err(e) = xl::destroy(domid) {
+        let mut state = self.lock();
+        state.closed = true;
+        while state.starting > 0 {
+            state = self.created.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        for domid in state.known.keys() {
+            if let Err(e) = xl::destroy(*domid) {
                 eprintln!("casemate-agent: domain {domid}: {e}");
             }
         }
     }
+}
+
+/// Begins to follow the console and the life of a domain.
+fn follow(domid: u16) -> Domain {
+    let (console, input) = Console::follow(domid);
+    let end = Arc::new(OnceLock::new());
+    let (watched, ended) = (Arc::clone(&console), Arc::clone(&end));
+    thread::spawn(move || {
+        let end = await_end(domid).unwrap_or_else(|e| End {
+            reason: Reason::Destroyed,
+            status: None,
+            xen_log: vec![format!("the end of the domain could not be watched: {e}")],
+        });
+        if end.reason != Reason::Destroyed {
+            watched.settle();
+        }
+        let _ = ended.set(end);
+        watched.close();
+    });
+    Domain { console, input, end }
 }
 
 /// State of any domain.
@@ -145,12 +178,14 @@ fn await_end(domid: u16) -> io::Result<End> {
         };
         let status = store.read(&format!("/local/domain/{domid}/data/exit-status"))?;
         let status = status.and_then(|s| s.trim().parse().ok());
-        let xen_log = match (reason, xl::log()) {
-            (Reason::Crash | Reason::Watchdog, Ok(log)) => {
-                xl::log_about(&String::from_utf8_lossy(&log), domid)
-            }
-            (Reason::Crash | Reason::Watchdog, Err(e)) => vec![format!("Xen's log cannot be read: {e}")],
-            _ => Vec::new(),
+        // A domain of ours ends by powering off; Xen's log says why it ended otherwise. A reboot, for one, is what
+        // a triple fault looks like.
+        let xen_log = match reason {
+            Reason::PowerOff | Reason::Destroyed => Vec::new(),
+            _ => xl::log().map_or_else(
+                |e| vec![format!("Xen's log cannot be read: {e}")],
+                |log| xl::log_about(&String::from_utf8_lossy(&log), domid),
+            ),
         };
         return Ok(End { reason, status, xen_log });
     }

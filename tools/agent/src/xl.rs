@@ -25,7 +25,10 @@ pub fn create(spec: &DomainSpec, config_path: &str) -> Result<(u16, Duration), S
         return Err(format!("xl create failed:\n{}", text(&created.stderr)));
     }
     let id = xl(&["domid", &spec.name])?;
-    let id = text(&id.stdout).trim().parse().map_err(|_| format!("xl domid failed: {}", text(&id.stderr)))?;
+    let Ok(id) = text(&id.stdout).trim().parse() else {
+        xl(&["destroy", &spec.name])?;
+        return Err(format!("xl domid failed: {}", text(&id.stderr)));
+    };
     Ok((id, took))
 }
 
@@ -50,7 +53,8 @@ pub fn state(domid: u16) -> Result<Option<DomainState>, String> {
     let stdout = text(&output.stdout);
     if !output.status.success() {
         let stderr = text(&output.stderr);
-        if stderr.contains("invalid domain identifier") {
+        // What xl says depends on whether the domain has ever been.
+        if stderr.contains("invalid domain identifier") || stderr.contains("does not exist") {
             return Ok(None);
         }
         return Err(format!("xl list failed:\n{stderr}"));
@@ -72,7 +76,8 @@ pub fn log() -> Result<Vec<u8>, String> {
     if output.status.success() { Ok(output.stdout) } else { Err(text(&output.stderr)) }
 }
 
-/// The lines of Xen's log that belong to a domain: what names it, and the register dump of its crash.
+/// The lines of Xen's log that belong to a domain: what names it, and the register dump of its crash without the
+/// empty part of its stack.
 pub fn log_about(log: &str, domid: u16) -> Vec<String> {
     let crash = format!("Domain {domid} (vcpu#");
     let marks = [format!("d{domid}v"), format!("d{domid} "), format!("d{domid}:"), format!("dom{domid} ")];
@@ -87,7 +92,8 @@ pub fn log_about(log: &str, domid: u16) -> Vec<String> {
         } else if in_dump {
             // The dump ends where Xen speaks of a domain again or starts another subject.
             in_dump = !line.starts_with("Domain ") && !is_domain_mark(line);
-            if in_dump {
+            let empty = line.split_whitespace().all(|word| word.bytes().all(|b| b == b'0'));
+            if in_dump && !empty {
                 lines.push(line.to_owned());
             }
         }
@@ -184,7 +190,7 @@ mod tests {
     fn crash_log_is_cut_out() {
         let log = "(XEN) Freed\n(XEN) d1v0 fault\n(XEN) d12v0 Unhandled page fault\n\
                    (XEN) Domain 12 (vcpu#0) crashed on cpu#1:\n(XEN) RIP: e033:[<0000000000101234>]\n\
-                   (XEN) Guest stack trace\n(XEN) d13v0 other\n(XEN) tail\n";
+                   (XEN) Guest stack trace\n(XEN)    0000000000000000 0000000000000000\n(XEN) d13v0 other\n(XEN) tail\n";
         let lines = log_about(log, 12);
         assert_eq!(lines.len(), 4, "{lines:?}");
         assert!(lines[2].starts_with("RIP:"));

@@ -142,15 +142,18 @@ impl GuestTest {
 
 /// Runs all tests that are wanted.
 pub fn run(bed: &TestBed, tests: &[GuestTest], report: &mut Report, ui: &Ui) {
-    let bar = ui.bar(2 * tests.len() as u64, "guest tests");
-    for mode in MODES {
-        for test in tests {
-            bar.inc(1);
-            let Some(name) = test.name_in(mode).filter(|name| report.wants(name)) else { continue };
-            bar.set_message(name.clone());
-            let verdict = test.run(bed, mode);
-            bar.suspend(|| report.add(&name, verdict));
-        }
+    let all = MODES.into_iter().flat_map(|mode| tests.iter().map(move |test| (mode, test)));
+    let named = all.filter_map(|(mode, test)| Some((test.name_in(mode)?, mode, test)));
+    let wanted: Vec<_> = named.filter(|(name, ..)| report.wants(name)).collect();
+    if wanted.is_empty() {
+        return;
+    }
+    let bar = ui.bar(wanted.len() as u64, "guest tests");
+    for (name, mode, test) in wanted {
+        bar.set_message(name.clone());
+        let verdict = test.run(bed, mode);
+        bar.inc(1);
+        bar.suspend(|| report.add(&name, verdict));
     }
     bar.finish_and_clear();
 }

@@ -5,6 +5,7 @@ mod hosted;
 mod judge;
 mod licences;
 mod report;
+mod service;
 mod whole;
 
 use std::process::ExitCode;
@@ -53,10 +54,15 @@ fn domains(
     ui: &Ui,
 ) -> anyhow::Result<()> {
     let tests = guest::find(workspace, images)?;
-    if tests.iter().any(|t| t.is_wanted(report)) || whole::SHARED.iter().any(|(name, _)| report.wants(name)) {
+    let shared = whole::SHARED.iter().chain(&whole::SHARED_LONG);
+    if tests.iter().any(|t| t.is_wanted(report))
+        || service::is_wanted(report)
+        || shared.into_iter().any(|(name, _)| report.wants(name))
+    {
         let bed = session::open(workspace, &options.bed, DOMAINS_MIB, ui)?;
         guest::run(&bed, &tests, report, ui);
-        whole::in_shared_bed(&bed, images, report)?;
+        service::run(&bed, workspace, images, report, ui)?;
+        whole::in_shared_bed(&bed, workspace, images, options.full, report, ui)?;
         report.add("bed-shutdown", bed.shutdown().into());
     }
     whole::on_their_own(workspace, images, report, ui)

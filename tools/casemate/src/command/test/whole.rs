@@ -40,8 +40,11 @@ pub const SHARED: [(&str, SharedTest); 6] = [
     ("bed-domains-side-by-side", side_by_side),
 ];
 
+/// More tests of that kind, which take long.
+pub const SHARED_LONG: [(&str, SharedTest); 2] = [("bed-native", native), ("bed-memory-sizes", memory_sizes)];
+
 /// The tests that boot a test bed each.
-const ALONE: [(&str, AloneTest); 8] = [
+const ALONE: [(&str, AloneTest); 9] = [
     ("cli-run", run_hello),
     ("cli-interrupt", interrupt),
     ("cli-hung-domain", hung_in_run),
@@ -50,11 +53,14 @@ const ALONE: [(&str, AloneTest); 8] = [
     ("cli-full-disk", full_disk),
     ("bed-crashed-dom0", crashed_dom0),
     ("cli-boot-limit", boot_limit),
+    ("cli-demo", demo),
 ];
 
 /// What the tests in the shared test bed use.
 pub struct Shared<'a> {
     bed: &'a TestBed,
+    workspace: &'a Workspace,
+    ui: &'a Ui,
     hello: Option<&'a Image>,
     /// An image that never ends.
     spin: &'a Path,
@@ -72,10 +78,17 @@ struct Alone<'a> {
 ///
 /// # Errors
 /// When the image for them cannot be written.
-pub fn in_shared_bed(bed: &TestBed, images: &[Image], report: &mut Report) -> anyhow::Result<()> {
+pub fn in_shared_bed(
+    bed: &TestBed,
+    workspace: &Workspace,
+    images: &[Image],
+    full: bool,
+    report: &mut Report,
+    ui: &Ui,
+) -> anyhow::Result<()> {
     let sample = Sample::new()?;
-    let shared = Shared { bed, hello: find(images), spin: &sample.spin };
-    for (name, test) in SHARED {
+    let shared = Shared { bed, workspace, ui, hello: find(images), spin: &sample.spin };
+    for (name, test) in SHARED.iter().chain(SHARED_LONG.iter().filter(|_| full)) {
         if report.wants(name) {
             let result = test(&shared).and_then(|()| nothing_left(bed));
             report.add(name, verdict(result));
@@ -98,6 +111,9 @@ pub fn on_their_own(
     let alone = Alone { workspace, hello: find(images), spin: &sample.spin, ui };
     let mut tests = ALONE.to_vec();
     tests.retain(|(name, _)| report.wants(name));
+    if tests.is_empty() {
+        return Ok(());
+    }
     let bar = ui.bar(tests.len() as u64, "tests of the whole program");
     for pair in tests.chunks(2) {
         let results = thread::scope(|scope| {
@@ -261,11 +277,80 @@ fn side_by_side(shared: &Shared<'_>) -> anyhow::Result<()> {
     })
 }
 
+/// The program on a machine that is a dom0 itself, which the booted dom0 is, too.
+fn native(shared: &Shared<'_>) -> anyhow::Result<()> {
+    let (bed, workspace) = (shared.bed, shared.workspace);
+    let hello = shared.hello.ok_or(Skip("there is no image hello"))?;
+    let program = bed.put(&workspace.static_program("casemate", shared.ui)?)?;
+    let agent = bed.put(&session::agent(workspace, shared.ui)?)?;
+    let (hello, spin) = (bed.put(&hello.path)?, bed.put(shared.spin)?);
+    let limit = Some(bed.limits().scale(2 * MOMENT));
+    // Enough of a source tree to be taken for one.
+    let tree = "/tmp/tree";
+    let prepare = format!(
+        "for d in crates/testbed tools/agent; do mkdir -p {tree}/$d && touch {tree}/$d/Cargo.toml || exit 1; done"
+    );
+    ensure!(bed.shell(&prepare, limit)?.status == 0, "cannot prepare dom0");
+    let casemate = format!("CASEMATE_ROOT={tree} CASEMATE_AGENT={agent} exec {program} run --memory 8");
+    for mode in ["pv", "pvh"] {
+        let output = bed.shell(&format!("{casemate} --mode {mode} {hello}"), limit)?;
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        ensure!(
+            output.status == 0 && out.contains("Hello"),
+            "{mode}: status {}\n{out}\n{err}",
+            output.status
+        );
+    }
+    let output = bed.shell(&format!("{casemate} --limit 0.5 {spin}"), limit)?;
+    ensure!(
+        output.status == 125 && String::from_utf8_lossy(&output.stderr).contains("did not end"),
+        "{output:?}"
+    );
+    nothing_left(bed)?;
+    // What it is killed by must not matter: its agent notices, and destroys the domain.
+    let killed = format!(
+        "({casemate} {spin}) & until [ $(xl list | wc -l) = 3 ]; do usleep 50000; done; kill -9 $!; \
+         until [ $(xl list | wc -l) = 2 ]; do usleep 50000; done"
+    );
+    ensure!(bed.shell(&killed, limit)?.status == 0);
+    Ok(())
+}
+
+fn memory_sizes(shared: &Shared<'_>) -> anyhow::Result<()> {
+    let hello = shared.hello.ok_or(Skip("there is no image hello"))?;
+    for mode in [Mode::Pv, Mode::Pvh] {
+        for memory_mib in [4, 5, 8, 64, 256] {
+            let mut config = DomainConfig::new(&hello.path, mode);
+            config.memory_mib = memory_mib;
+            config.limit = Some(shared.bed.limits().scale(MOMENT));
+            let report = shared.bed.run_domain(&config, |_| ())?;
+            let console = String::from_utf8_lossy(&report.console);
+            ensure!(report.end.status == Some(0), "{mode}, {memory_mib} MiB: {:?}\n{console}", report.end);
+        }
+    }
+    Ok(())
+}
+
 fn run_hello(alone: &Alone<'_>) -> anyhow::Result<()> {
     let hello = alone.hello.ok_or(Skip("there is no image hello"))?;
     let mut cli = Cli::start(alone.workspace, &["run", &hello.path.to_string_lossy(), "--mode", "pvh"], &[])?;
     let end = cli.finish()?;
     ensure!(end.status == Some(0) && end.stdout.contains("Hello"), "{end}");
+    ensure!(cli.qemu().is_empty(), "QEMU was left behind");
+    Ok(())
+}
+
+/// The demo: a file goes to a service domain over IDC and its digest comes back, in both modes.
+fn demo(alone: &Alone<'_>) -> anyhow::Result<()> {
+    let mut cli = Cli::start(alone.workspace, &["demo", "--json"], &[])?;
+    let end = cli.finish()?;
+    ensure!(end.status == Some(0), "{end}");
+    let summary: serde_json::Value = serde_json::from_str(&end.stdout).with_context(|| end.to_string())?;
+    let digest = summary["sha256sum"].as_str().unwrap_or_default();
+    let results = summary["results"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let modes: Vec<_> = results.iter().filter_map(|r| r["mode"].as_str()).collect();
+    ensure!(digest.len() == 64 && modes == ["pv", "pvh"], "{end}");
+    ensure!(results.iter().all(|r| r["digest"] == digest && r["bytes"].as_u64() > Some(0)), "{end}");
     ensure!(cli.qemu().is_empty(), "QEMU was left behind");
     Ok(())
 }
