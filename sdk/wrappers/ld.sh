@@ -52,7 +52,8 @@ if [ -n "$kernel" ]; then
 	kernel=$(readlink -f -- "$kernel")
 	kernel=${kernel%/*}
 	if [ -z "$script" ] && [ -f "$kernel/link.ld" ]; then
-		set -- "$@" -T "$kernel/link.ld"
+		# GCC asks for a build id, which a domain image has no place for.
+		set -- "$@" -T "$kernel/link.ld" --build-id=none
 	fi
 fi
 if [ -n "${CASEMATE_MAP-}" ]; then

@@ -40,12 +40,38 @@ fn run(words: &[&str]) -> sdk::Result<()> {
             println!("installed in {}", sdk.prefix().display());
             Ok(())
         }
+        ["check", package, prefix, cache, work] => {
+            use sdk::packages::{self, Workshop};
+            let sdk = sdk::Sdk::open(*prefix)?;
+            let mut shop = Workshop {
+                sdk: &sdk,
+                cache: cache.as_ref(),
+                work: work.as_ref(),
+                kernel: sdk::kernel::STANDIN,
+                jobs: 2,
+                report: &|text| println!("{text}"),
+            };
+            if matches!(*package, "gmp" | "mbedtls" | "lz4") {
+                shop.kernel = sdk::kernel::STANDIN_FILES;
+            }
+            let outcome = match *package {
+                "gmp" => packages::gmp::check(&shop),
+                "mbedtls" => packages::mbedtls::check(&shop),
+                "lz4" => packages::lz4::check(&shop),
+                "tpm" => packages::tpm::check(&shop),
+                "posix" => packages::posix::check(&shop),
+                _ => packages::picolibc::check(&shop),
+            }?;
+            println!("{outcome}");
+            outcome.into_result().map(|_| ())
+        }
         ["size", image] => {
             print!("{}", sdk::size::report(image.as_ref(), None)?);
             Ok(())
         }
         _ => {
-            eprintln!("usage: sdk install PREFIX CACHE [KERNEL LINK.LD]");
+            eprintln!("usage: sdk install PREFIX CACHE [KERNEL LINK.LD] | size IMAGE");
+            eprintln!("       sdk check gmp|mbedtls|lz4|tpm|posix|picolibc PREFIX CACHE WORK");
             Ok(())
         }
     }

@@ -53,6 +53,10 @@ pub(crate) const TESTS: &[Asset] = assets!("tests":
     "stdio.c", "string.c", "time.c",
 );
 
+/// What goes with third-party packages (see [`crate::packages`]).
+pub(crate) const PACKAGES: &[Asset] =
+    assets!("packages": "newlib-names.c", "newlib-names.h", "posix-tests.txt", "tpm.c");
+
 /// Text of the asset at `path`.
 ///
 /// # Panics

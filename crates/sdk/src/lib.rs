@@ -27,6 +27,7 @@ mod install;
 pub mod kernel;
 mod map;
 mod musl;
+pub mod packages;
 mod run;
 pub mod size;
 mod source;

@@ -9,11 +9,8 @@ use crate::source;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Version of musl that is built unless a source is given.
+/// Version of musl that is built unless a source is given: Debian's, with the security fixes that 1.2.6 has.
 pub const MUSL_VERSION: &str = "1.2.5";
-
-/// The Debian suite whose source package holds it, with the security fixes that 1.2.6 has.
-const SUITE: &str = "trixie";
 
 const TARBALL: &str = "musl_1.2.5.orig.tar.gz";
 const TARBALL_SHA256: &str = "a9a118bbe84d8764da0ea0d28b3ab3fae8477fc7e4085d90102b8596fc7c75e4";
@@ -73,9 +70,9 @@ fn source(options: &Options) -> Result<Source> {
     if complete(&dir)? {
         return Ok(pinned);
     }
-    (options.report)(&format!("fetching musl {MUSL_VERSION} (Debian source package, {SUITE})"));
+    (options.report)(&format!("fetching musl {MUSL_VERSION} (Debian source package)"));
     let log = options.log("fetch-musl");
-    let package = source::apt::source_package("musl", SUITE, &options.cache, &log)?;
+    let package = source::apt::source_package("musl", source::apt::SUITE, &options.cache, &log)?;
     take(&package.join(TARBALL), &dir.join(TARBALL), TARBALL_SHA256)?;
     let packaging = newest(&package, "musl_", ".debian.tar.xz")?;
     let unpacked = options.cache.join("build/musl-packaging");

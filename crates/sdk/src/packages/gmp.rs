@@ -55,7 +55,9 @@ pub fn programs(shop: &Workshop<'_>) -> Result<Vec<Program>> {
     let tests = tree.join("tests");
     let linked_for = tree.join(".casemate-kernel");
     // The kernel is no input that make knows.
-    if !fs::read_to_string(&linked_for).is_ok_and(|name| name == shop.kernel) || shop.kernel == crate::kernel::LIBOS {
+    if !fs::read_to_string(&linked_for).is_ok_and(|name| name == shop.kernel)
+        || shop.kernel == crate::kernel::LIBOS
+    {
         for program in find(&tests, &|path| is_program(path))? {
             fs::remove_file(&program).at(&program)?;
         }

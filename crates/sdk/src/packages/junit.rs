@@ -23,7 +23,8 @@ fn attribute<'xml>(tag: &'xml str, name: &str) -> Option<&'xml str> {
     let tag = &tag[..tag.find('>').unwrap_or(tag.len())];
     // The name stands at the start or behind a blank: `classname` is not `name`.
     let key = format!("{name}=\"");
-    let start = tag.match_indices(&key).map(|(at, _)| at).find(|&at| at == 0 || tag.as_bytes()[at - 1] == b' ')?;
+    let start =
+        tag.match_indices(&key).map(|(at, _)| at).find(|&at| at == 0 || tag.as_bytes()[at - 1] == b' ')?;
     let value = &tag[start + key.len()..];
     value.find('"').map(|end| &value[..end])
 }

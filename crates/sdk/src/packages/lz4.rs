@@ -65,7 +65,8 @@ pub fn build(shop: &Workshop<'_>) -> Result<PathBuf> {
 /// with a fixed seed.
 pub fn programs(shop: &Workshop<'_>) -> Result<Vec<Program>> {
     let tests = build(shop)?.join("meson/tests");
-    let program = |name: &str| Program::plain(format!("lz4-{}", name.trim_end_matches(".c")), tests.join(name));
+    let program =
+        |name: &str| Program::plain(format!("lz4-{}", name.trim_end_matches(".c")), tests.join(name));
     Ok(vec![
         program("decompress-partial.c"),
         program("decompress-partial-usingDict.c"),
@@ -89,8 +90,7 @@ pub fn check(shop: &Workshop<'_>) -> Result<Outcome> {
         .args(TESTS)
         .dir(&dir)
         .run();
-    let mut outcome =
-        run_all("LZ4 meson test", &programs[2..], &dir, shop.jobs, Duration::from_secs(600))?;
+    let mut outcome = run_all("LZ4 meson test", &programs[2..], &dir, shop.jobs, Duration::from_secs(600))?;
     match fs::read_to_string(&results) {
         Ok(xml) => junit::read(&xml, &mut outcome),
         Err(error) => {

@@ -34,11 +34,7 @@ pub fn build(shop: &Workshop<'_>) -> Result<PathBuf> {
         .dir(&dir)
         .run()?;
     (shop.report)("Mbed TLS: build");
-    shop.step("build Mbed TLS", "ninja", &log)
-        .arg(format!("-j{}", shop.jobs))
-        .arg("-C")
-        .arg(&build)
-        .run()?;
+    shop.step("build Mbed TLS", "ninja", &log).arg(format!("-j{}", shop.jobs)).arg("-C").arg(&build).run()?;
     Ok(build)
 }
 

@@ -39,12 +39,15 @@ pub struct Workshop<'a> {
     /// Parallel jobs.
     pub jobs: usize,
     /// Called with a sentence at the start of each longer step.
-    pub report: &'a (dyn Fn(&str) + 'a),
+    pub report: &'a (dyn Fn(&str) + Sync + 'a),
 }
 
 impl std::fmt::Debug for Workshop<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Workshop").field("work", &self.work).field("kernel", &self.kernel).finish_non_exhaustive()
+        f.debug_struct("Workshop")
+            .field("work", &self.work)
+            .field("kernel", &self.kernel)
+            .finish_non_exhaustive()
     }
 }
 
@@ -186,18 +189,7 @@ fn run_all(suite: &str, programs: &[Program], dir: &Path, jobs: usize, limit: Du
             results.push((index, run_limited(program, dir, &output, limit)?));
         }
     };
-    let results = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(work)).collect();
-        let mut results = Vec::new();
-        for worker in workers {
-            match worker.join() {
-                Ok(part) => results.extend(part?),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        Ok(results)
-    });
-    let mut results: Vec<(usize, Option<String>)> = results?;
+    let mut results: Vec<_> = in_parallel(jobs, &work)?.into_iter().flatten().collect();
     results.sort_unstable();
     let mut outcome = Outcome { suite: suite.to_owned(), ..Outcome::default() };
     for (index, objection) in results {
@@ -208,6 +200,17 @@ fn run_all(suite: &str, programs: &[Program], dir: &Path, jobs: usize, limit: Du
         }
     }
     Ok(outcome)
+}
+
+/// Runs `work` in so many threads and collects what they return, or the first error.
+fn in_parallel<T: Send>(jobs: usize, work: &(dyn Fn() -> Result<T> + Sync)) -> Result<Vec<T>> {
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(work)).collect();
+        workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    })
 }
 
 /// Runs one program with its output in a file; returns the objection to what it did.

@@ -9,6 +9,9 @@ use crate::run::Step;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// The suite whose source packages are used: the first one with musl 1.2.5.
+pub(crate) const SUITE: &str = "trixie";
+
 /// Where Debian keeps the archive's keys.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
