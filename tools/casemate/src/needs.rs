@@ -56,6 +56,9 @@ pub fn needs() -> Vec<Need> {
         ),
         need("C compiler", "links programs for this machine", program("cc"), packages(&["gcc", "libc6-dev"])),
         need("linker for images", "kernel and domains", image_tools(), packages(&["lld", "binutils"])),
+        need("make", "builds the C library", program("make"), packages(&["make"])),
+        need("patch", "applies its security fixes", program("patch"), packages(&["patch"])),
+        need("xz", "unpacks its source", program("xz"), packages(&["xz-utils"])),
         need(
             "Xen's headers",
             "test of the ABI crate",
