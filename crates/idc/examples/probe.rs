@@ -3,8 +3,10 @@
 //! ```text
 //! probe serve NAME                    echo service; prints what happens to each client
 //! probe check DOMID NAME              runs all checks against it; exit status 0 if they pass
-//! probe speed DOMID NAME              round trips and throughput
+//! probe speed DOMID NAME              round trips
+//! probe bulk DOMID NAME               throughput, to a service that does not answer (`probe serve`, digest)
 //! probe die DOMID NAME                connects, sends a little and kills itself
+//! probe churn DOMID NAME N            connects N times, every third time without an end mark
 //! probe write DOMID N                 one-way channel: prints its grant reference, sends N messages
 //! probe read DOMID GREF               the other end of it
 //! probe wait DOMID NAME               connects and waits for the peer's end; prints how long the notice took
@@ -52,7 +54,9 @@ fn run(args: &[&str]) -> Outcome {
         ["serve", name] => serve(&idc, name),
         ["check", domid, name] => check(&idc, DomId(domid.parse()?), name),
         ["speed", domid, name] => speed(&idc, DomId(domid.parse()?), name),
+        ["bulk", domid, name] => bulk(&idc, DomId(domid.parse()?), name),
         ["die", domid, name] => die(&idc, DomId(domid.parse()?), name),
+        ["churn", domid, name, count] => churn(&idc, DomId(domid.parse()?), name, count.parse()?),
         ["wait", domid, name] => wait(&idc, DomId(domid.parse()?), name),
         ["write", domid, count] => write(&idc, DomId(domid.parse()?), count.parse()?),
         ["read", domid, gref] => read(&idc, DomId(domid.parse()?), GrantRef(gref.parse()?)),
@@ -122,7 +126,14 @@ fn message(kind: u8, len: usize, seed: u64) -> Vec<u8> {
 
 fn check(idc: &Idc, peer: DomId, name: &str) -> Outcome {
     let mut channel = dial(idc, peer, name)?;
-    for (seed, len) in (1..2000).chain([4096, 16375, 16376, 16377, 65536, 262_144, 1 << 20]).enumerate() {
+    let too_long = message(ECHO, (4 << 20) + 1, 1);
+    let max = match channel.send(&too_long) {
+        Err(Error::MessageTooLarge { max, .. }) => max as usize,
+        other => return Err(format!("too long a message: {other:?}").into()),
+    };
+    println!("ok: more than {max} bytes are refused here");
+    let lengths = (1..2000).chain([4096, 16375, 16376, 16377, 65536, max]);
+    for (seed, len) in lengths.enumerate() {
         let sent = message(ECHO, len, seed as u64);
         channel.send(&sent)?;
         if channel.recv()?.as_deref() != Some(&sent[..]) {
@@ -130,11 +141,6 @@ fn check(idc: &Idc, peer: DomId, name: &str) -> Outcome {
         }
     }
     println!("ok: echo of every length");
-    let too_long = message(ECHO, (4 << 20) + 1, 1);
-    match channel.send(&too_long) {
-        Err(Error::MessageTooLarge { .. }) => println!("ok: a message that is too long is refused here"),
-        other => return Err(format!("too long a message: {other:?}").into()),
-    }
     let before = Instant::now();
     let deadline = channel.deadline(Duration::from_millis(200));
     match channel.recv_by(deadline) {
@@ -145,6 +151,7 @@ fn check(idc: &Idc, peer: DomId, name: &str) -> Outcome {
     if channel.recv()?.is_some() {
         return Err("something after the end".into());
     }
+    drop(channel);
     println!("ok: half-close and end of stream");
     for _ in 0..20 {
         let mut channel = dial(idc, peer, name)?;
@@ -154,7 +161,7 @@ fn check(idc: &Idc, peer: DomId, name: &str) -> Outcome {
         channel.recv()?;
     }
     println!("ok: 20 connections one after the other");
-    let mut many = (0..5).map(|_| dial(idc, peer, name)).collect::<Result<Vec<_>, _>>()?;
+    let mut many = (0..4).map(|_| dial(idc, peer, name)).collect::<Result<Vec<_>, _>>()?;
     for (seed, channel) in many.iter_mut().enumerate() {
         let sent = message(ECHO, 10_000, seed as u64);
         channel.send(&sent)?;
@@ -162,7 +169,7 @@ fn check(idc: &Idc, peer: DomId, name: &str) -> Outcome {
             return Err("connections are mixed up".into());
         }
     }
-    println!("ok: 5 connections at once");
+    println!("ok: 4 connections at once");
     match Channel::dial(idc, peer, "nobody", &Config::default(), idc.deadline(Duration::from_millis(700))) {
         Err(error @ Error::NoSuchService { .. }) => println!("ok: {error}"),
         other => return Err(format!("a service that is not there: {other:?}").into()),
@@ -179,7 +186,7 @@ fn show(what: &str, stats: Stats) {
     println!("  {what}: {stats:?}");
 }
 
-fn speed(idc: &Idc, peer: DomId, name: &str) -> Outcome {
+fn bulk(idc: &Idc, peer: DomId, name: &str) -> Outcome {
     for (len, count) in [(16, 20_000), (4096, 5_000), (65_536, 500)] {
         let mut channel = dial(idc, peer, name)?;
         let bulk = message(SINK, len, 3);
@@ -198,6 +205,10 @@ fn speed(idc: &Idc, peer: DomId, name: &str) -> Outcome {
         channel.finish()?;
         channel.recv()?;
     }
+    Ok(())
+}
+
+fn speed(idc: &Idc, peer: DomId, name: &str) -> Outcome {
     let mut channel = dial(idc, peer, name)?;
     let small = message(ECHO, 16, 3);
     let mut times: Vec<u128> = Vec::new();
@@ -225,6 +236,22 @@ fn die(idc: &Idc, peer: DomId, name: &str) -> Outcome {
     let me = rustix::process::getpid();
     rustix::process::kill_process(me, rustix::process::Signal::KILL)?;
     Err("still alive".into())
+}
+
+fn churn(idc: &Idc, peer: DomId, name: &str, count: u32) -> Outcome {
+    let start = Instant::now();
+    for number in 0..count {
+        let deadline = idc.deadline(Duration::from_secs(60));
+        let mut channel = Channel::dial(idc, peer, name, &config().with_pages(4), deadline)?;
+        channel.send(&[ECHO, 9])?;
+        channel.recv()?;
+        if number % 3 != 0 {
+            channel.finish()?;
+            channel.recv()?;
+        }
+    }
+    println!("{count} channels, {:.1} ms each", start.elapsed().as_secs_f64() * 1e3 / f64::from(count));
+    Ok(())
 }
 
 fn wait(idc: &Idc, peer: DomId, name: &str) -> Outcome {

@@ -201,7 +201,7 @@ impl<P: Platform> Idc<P> {
         let pages = self.platform.grant(peer, config.pages + 2, Access::ReadOnly)?;
         let reader_page = self.platform.grant(peer, 1, Access::ReadWrite)?;
         let missing = Error::OutOfMemory("grant references");
-        let (&[gref, writer_ref], data_refs) = pages.refs.split_first_chunk::<2>().ok_or(missing.clone())?;
+        let (&[gref, writer_ref], data_refs) = pages.refs.split_first_chunk::<2>().ok_or(missing)?;
         let reader_ref = *reader_page.refs.first().ok_or(missing)?;
         let nonce = self.platform.nonce();
         let setup = Setup {

@@ -11,7 +11,7 @@ use crate::{DomId, GrantRef};
 pub type Result<T, E = Error> = core::result::Result<T, E>;
 
 /// Why an operation failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The peer broke the protocol. The channel is closed and nothing of it may be trusted.
@@ -104,7 +104,7 @@ pub enum Error {
     BadConfig(&'static str),
     /// The name of a service is not one.
     #[error("`{0}` is not the name of a service: use 1 to 32 of a-z, 0-9 and `-`, not starting with `-`")]
-    BadName(alloc::string::String),
+    BadName(ServiceName),
     /// The service is offered by this domain already.
     #[error("this domain offers the service `{0}` already: stop the other program first")]
     NameTaken(ServiceName),

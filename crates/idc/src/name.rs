@@ -59,20 +59,26 @@ impl ServiceName {
     /// [`Error::BadName`].
     pub fn new(name: &str) -> Result<ServiceName> {
         let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        let mut bytes = [0; 32];
-        let target = bytes.get_mut(..name.len());
-        match target {
-            Some(target) if !name.is_empty() && !name.starts_with('-') && name.bytes().all(good) => {
-                target.copy_from_slice(name.as_bytes());
-                Ok(ServiceName { bytes, len: name.len() as u8 })
-            }
-            _ => Err(Error::BadName(name.chars().take(64).collect())),
+        let text = ServiceName::excerpt(name);
+        if name.len() > 32 || name.is_empty() || name.starts_with('-') || !name.bytes().all(good) {
+            return Err(Error::BadName(text));
         }
+        Ok(text)
+    }
+
+    /// The beginning of a text, to show in an error that it is not a name.
+    fn excerpt(text: &str) -> ServiceName {
+        let len = (0..=text.len().min(32)).rev().find(|len| text.is_char_boundary(*len)).unwrap_or(0);
+        let mut bytes = [0; 32];
+        for (to, from) in bytes.iter_mut().zip(text.bytes().take(len)) {
+            *to = from;
+        }
+        ServiceName { bytes, len: len as u8 }
     }
 
     /// The name.
     pub fn as_str(&self) -> &str {
-        // `new` took ASCII only.
+        // `excerpt` cuts between characters.
         self.bytes.get(..self.len.into()).and_then(|bytes| str::from_utf8(bytes).ok()).unwrap_or("")
     }
 }
@@ -321,6 +327,9 @@ impl<S: Store> XenCall<S> {
 
 impl<S: Store> Call for XenCall<S> {
     fn remind(&mut self) -> Result<()> {
+        if introduced(&mut self.store, self.dial.peer)? == Some(false) {
+            return Err(Error::PeerDied { peer: self.dial.peer });
+        }
         let value = self.dial.gref.to_string();
         publish(&mut self.store, &self.path, value.as_bytes(), Some(self.dial.peer))
     }

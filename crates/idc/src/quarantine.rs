@@ -70,3 +70,47 @@ impl<T> Quarantine<T> {
         self.held.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::cell::RefCell;
+
+    use super::*;
+
+    const EVIL: DomId = DomId(7);
+    const GOOD: DomId = DomId(8);
+
+    #[test]
+    fn a_page_is_freed_when_its_grant_has_ended_and_not_before() {
+        let mapped = RefCell::new(alloc::vec![1, 2]);
+        let freed = RefCell::new(Vec::new());
+        let end = |gref: GrantRef| !mapped.borrow().contains(&gref.0);
+        let free = |page: char| freed.borrow_mut().push(page);
+        let mut quarantine = Quarantine::new();
+        for (gref, page) in [(1, 'a'), (2, 'b'), (3, 'c')] {
+            quarantine.retire(EVIL, GrantRef(gref), page, end, free);
+        }
+        assert_eq!((quarantine.len(), freed.borrow().as_slice()), (2, &['c'][..]));
+        quarantine.sweep(end, free);
+        assert_eq!(quarantine.len(), 2, "they are still mapped");
+        mapped.borrow_mut().retain(|gref| *gref != 1);
+        quarantine.sweep(end, free);
+        assert_eq!((quarantine.len(), freed.borrow().as_slice()), (1, &['c', 'a'][..]));
+        mapped.borrow_mut().clear();
+        quarantine.sweep(end, free);
+        assert_eq!((quarantine.len(), freed.borrow().len()), (0, 3));
+    }
+
+    #[test]
+    fn a_peer_that_keeps_too_much_gets_nothing_more_and_others_do() {
+        let mut quarantine = Quarantine::new();
+        for gref in 0..=BUDGET as u32 {
+            assert_eq!(quarantine.admit(EVIL), Ok(()));
+            quarantine.retire(EVIL, GrantRef(gref), (), |_| false, |()| panic!("it is still mapped"));
+        }
+        assert_eq!(quarantine.admit(EVIL), Err(Error::Quarantined { peer: EVIL, pages: BUDGET + 1 }));
+        assert_eq!(quarantine.admit(GOOD), Ok(()));
+        quarantine.sweep(|_| true, |()| ());
+        assert_eq!(quarantine.admit(EVIL), Ok(()));
+    }
+}

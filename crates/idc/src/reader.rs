@@ -192,7 +192,7 @@ impl<P: Platform> Reader<P> {
         if let Err(error) = &result {
             self.keep_chain(sink);
             if matches!(error, Error::PeerDied { .. } | Error::PeerClosed { .. }) {
-                self.failed = Some(error.clone());
+                self.failed = Some(*error);
             }
         }
         match result? {
@@ -222,20 +222,22 @@ impl<P: Platform> Reader<P> {
         let link = self.link.share();
         let mut waiter = core::mem::replace(&mut self.waiter, Waiter::new(Spin::Never, false));
         let mut stats = Stats::default();
-        let result = link.block(&mut waiter, &mut stats, deadline, |_, phase| {
+        let mut found = Found::Nothing;
+        let result = link.block(&mut waiter, &mut stats, deadline, &mut |phase| {
             if phase == Phase::Arm {
                 self.give_back()?;
                 self.ring.arm();
             }
-            Ok(match self.steps(sink)? {
+            found = self.steps(sink)?;
+            Ok(match found {
                 Found::Part => Step::Again,
                 Found::Nothing => Step::Wait { bound: true },
-                found => Step::Done(found),
+                Found::Message(_) | Found::End => Step::Done,
             })
         });
         self.waiter = waiter;
         self.stats = self.stats + stats;
-        result
+        result.map(|()| found)
     }
 
     /// Takes records while a long message is under way, but not for ever: they may be of one byte each.
@@ -387,7 +389,7 @@ impl<P: Platform> Reader<P> {
     }
 
     fn usable(&self) -> Result<()> {
-        self.failed.clone().map_or(Ok(()), Err)
+        self.failed.map_or(Ok(()), Err)
     }
 
     fn checked<T>(&mut self, op: impl FnOnce(&mut Consumer<P::Memory>) -> Result<T, Violation>) -> Result<T> {
@@ -397,7 +399,7 @@ impl<P: Platform> Reader<P> {
     pub(crate) fn violation(&mut self, reason: Violation) -> Error {
         self.link.counters.violation(reason);
         let error = Error::PeerMisbehaved { peer: self.link.peer, reason };
-        self.fail(error.clone(), CloseReason::Misbehaved);
+        self.fail(error, CloseReason::Misbehaved);
         error
     }
 

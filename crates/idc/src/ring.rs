@@ -86,11 +86,15 @@ pub struct PeerState {
     pub dead: bool,
 }
 
-/// Reads liveness before state: what a process stored last is then seen too.
+/// Reads the peer's state and whether it lives. The state before the liveness: a peer that is coming sets its
+/// liveness first. And once more behind it: what a process that has died stored last is seen too.
 fn peer_state<M: Memory>(memory: &M, at: usize, words: &mut PeerWords) -> Result<PeerState, Violation> {
-    let alive = memory.load(at + control::ALIVE, Ordering::Acquire);
-    let state = words.state(memory.load(at + control::STATE, Ordering::Acquire))?;
-    Ok(PeerState { state, dead: alive == 0 && state != State::Absent })
+    let mut load_state = || words.state(memory.load(at + control::STATE, Ordering::Acquire));
+    let state = load_state()?;
+    if state == State::Absent || memory.load(at + control::ALIVE, Ordering::Acquire) != 0 {
+        return Ok(PeerState { state, dead: false });
+    }
+    Ok(PeerState { state: load_state()?, dead: true })
 }
 
 /// The writing half.

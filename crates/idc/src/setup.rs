@@ -27,7 +27,7 @@
 //! | 52 | u32 | grant reference of the reader's control page |
 //! | 56 | u32 | number of pool pages, 0 in this version |
 //! | 60 | u32 | 0 |
-//! | 128 | u32[256] | grant references of the data pages; the rest is 0 |
+//! | 128 | 256 x u32 | grant references of the data pages; the rest is 0 |
 //!
 //! The other bytes are 0; offsets from 2,048 on are set aside for the pool.
 //!

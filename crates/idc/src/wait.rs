@@ -99,27 +99,26 @@ impl<P: Platform> Link<P> {
         self.event.notify()
     }
 
-    /// Waits until `step` yields something. `step(stats, armed)` looks whether there is something to do; with
-    /// `armed` it first asks the peer for an event. `bound` says whether the peer is known to have bound to
-    /// the port: then a port that nobody is bound to means that it is gone.
-    pub(crate) fn block<T>(
+    /// Waits until `step` is done. It looks whether there is something to do, and with [`Phase::Arm`] it asks the
+    /// peer for an event before it looks.
+    pub(crate) fn block(
         &self,
         waiter: &mut Waiter,
         stats: &mut Stats,
         deadline: Deadline,
-        mut step: impl FnMut(&mut Stats, Phase) -> Result<Step<T>>,
-    ) -> Result<T> {
+        step: &mut dyn FnMut(Phase) -> Result<Step>,
+    ) -> Result<()> {
         let mut ask_at = None;
         let mut since = None;
         let mut woken = false;
         loop {
-            match step(stats, Phase::Look)? {
-                Step::Done(value) => {
+            match step(Phase::Look)? {
+                Step::Done => {
                     waiter.useless = waiter.useless.saturating_sub(8);
                     if let Some(since) = since {
                         waiter.learn(self.platform.now().saturating_sub(since));
                     }
-                    return Ok(value);
+                    return Ok(());
                 }
                 Step::Again => {
                     // The peer keeps us busy without giving us anything; others and the deadline count too.
@@ -141,12 +140,12 @@ impl<P: Platform> Link<P> {
             let mut now = self.platform.now();
             if since.is_none() {
                 since = Some(now);
-                if let Some(value) = self.spin(waiter.spin, now, deadline, stats, &mut step)? {
-                    return Ok(value);
+                if self.spin(waiter.spin, now, deadline, stats, step)? {
+                    return Ok(());
                 }
             }
-            let bound = match step(stats, Phase::Arm)? {
-                Step::Done(value) => return Ok(value),
+            let bound = match step(Phase::Arm)? {
+                Step::Done => return Ok(()),
                 Step::Again => continue,
                 Step::Wait { bound } => bound,
             };
@@ -168,45 +167,42 @@ impl<P: Platform> Link<P> {
                 ask_at = None;
                 stats.liveness_checks += 1;
                 if bound && self.event.status()? == PortStatus::Unbound {
-                    return self.last_look(stats, &mut step);
+                    return self.last_look(step);
                 }
             }
         }
     }
 
-    fn spin<T>(
+    /// Looks again and again for some time: whether the step is done.
+    fn spin(
         &self,
         time: u64,
         now: u64,
         deadline: Deadline,
         stats: &mut Stats,
-        step: &mut impl FnMut(&mut Stats, Phase) -> Result<Step<T>>,
-    ) -> Result<Option<T>> {
+        step: &mut dyn FnMut(Phase) -> Result<Step>,
+    ) -> Result<bool> {
         let end = now.saturating_add(time).min(deadline.0);
         let mut now = now;
         while now < end {
             for _ in 0..64 {
                 core::hint::spin_loop();
-                if let Step::Done(value) = step(stats, Phase::Look)? {
+                if step(Phase::Look)? == Step::Done {
                     stats.spins += 1;
-                    return Ok(Some(value));
+                    return Ok(true);
                 }
             }
             now = self.platform.now();
         }
-        Ok(None)
+        Ok(false)
     }
 
     /// The peer is gone, but what it had written before still counts.
-    fn last_look<T>(
-        &self,
-        stats: &mut Stats,
-        step: &mut impl FnMut(&mut Stats, Phase) -> Result<Step<T>>,
-    ) -> Result<T> {
+    fn last_look(&self, step: &mut dyn FnMut(Phase) -> Result<Step>) -> Result<()> {
         // Each time something is consumed; a peer that has only closed its port could add to it for ever.
         for _ in 0..MOST_RECORDS {
-            match step(stats, Phase::Look)? {
-                Step::Done(value) => return Ok(value),
+            match step(Phase::Look)? {
+                Step::Done => return Ok(()),
                 Step::Again => {}
                 Step::Wait { .. } => break,
             }
@@ -226,12 +222,13 @@ pub(crate) enum Phase {
 }
 
 /// What a step found.
-#[derive(Debug)]
-pub(crate) enum Step<T> {
-    /// The result.
-    Done(T),
-    /// Something moved, but there is no result yet: look again at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// What was waited for.
+    Done,
+    /// Something moved, but that is not it yet: look again at once.
     Again,
-    /// Nothing to do before the peer does something. `bound`: it has bound to our port at some time.
+    /// Nothing to do before the peer does something. `bound`: it has bound to our port at some time, so that
+    /// a port that nobody is bound to means that it is gone.
     Wait { bound: bool },
 }

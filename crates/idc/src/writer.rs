@@ -183,9 +183,9 @@ impl<P: Platform> Writer<P> {
     /// [`Error::PeerNotConnected`] when the deadline passes, or how the channel ended.
     pub fn wait_connected_by(&mut self, deadline: Deadline) -> Result<()> {
         self.usable()?;
-        self.wait(deadline, &mut || Ok(()), |writer, _| {
+        self.wait(deadline, &mut || Ok(()), &mut |writer, _| {
             writer.reader_gone()?;
-            Ok(if writer.reader_takes.is_some() { Step::Done(()) } else { Step::Wait { bound: false } })
+            Ok(if writer.reader_takes.is_some() { Step::Done } else { Step::Wait { bound: false } })
         })
     }
 
@@ -194,15 +194,15 @@ impl<P: Platform> Writer<P> {
     /// # Errors
     /// [`Error::TimedOut`] or [`Error::PeerNotConnected`], or how the channel ended.
     pub fn wait_drained_by(&mut self, deadline: Deadline) -> Result<()> {
-        if let Some(error) = &self.failed {
-            return Err(error.clone());
+        if let Some(error) = self.failed {
+            return Err(error);
         }
-        self.wait(deadline, &mut || Ok(()), |writer, phase| {
+        self.wait(deadline, &mut || Ok(()), &mut |writer, phase| {
             if phase == Phase::Arm {
                 writer.ring.arm_drained();
             }
             if writer.checked(|ring| ring.drained())? {
-                return Ok(Step::Done(()));
+                return Ok(Step::Done);
             }
             writer.reader_gone()?;
             Ok(Step::Wait { bound: writer.reader_takes.is_some() })
@@ -257,12 +257,12 @@ impl<P: Platform> Writer<P> {
     ) -> Result<()> {
         let piece = self.ring.max_payload();
         if self.abort_owed {
-            self.wait(deadline, before_sleep, |writer, phase| {
+            self.wait(deadline, before_sleep, &mut |writer, phase| {
                 if phase == Phase::Arm {
                     writer.ring.arm(0);
                 }
                 if writer.settle_abort()? {
-                    return Ok(Step::Done(()));
+                    return Ok(Step::Done);
                 }
                 writer.no_room()
             })?;
@@ -318,19 +318,19 @@ impl<P: Platform> Writer<P> {
         }
         let len = payload.len() + if prefix.is_some() { 8 } else { 0 };
         self.flush()?;
-        self.wait(deadline, before_sleep, |writer, phase| {
+        self.wait(deadline, before_sleep, &mut |writer, phase| {
             if phase == Phase::Arm {
                 writer.ring.arm(len);
             }
             if writer.checked(|ring| ring.try_push(kind, prefix, payload))? {
-                return Ok(Step::Done(()));
+                return Ok(Step::Done);
             }
             writer.no_room()
         })
     }
 
     /// There is no room: is there still somebody who will make some?
-    fn no_room(&mut self) -> Result<Step<()>> {
+    fn no_room(&mut self) -> Result<Step> {
         self.reader_gone()?;
         Ok(Step::Wait { bound: self.reader_takes.is_some() })
     }
@@ -350,7 +350,7 @@ impl<P: Platform> Writer<P> {
         match found.state {
             State::Closed(reason) => {
                 let error = Error::PeerClosed { peer, reason };
-                self.failed = Some(error.clone());
+                self.failed = Some(error);
                 return Err(error);
             }
             // The writer's word; a reader has no end mark.
@@ -366,7 +366,7 @@ impl<P: Platform> Writer<P> {
         if found.dead {
             self.link.counters.peer_died();
             let error = Error::PeerDied { peer };
-            self.failed = Some(error.clone());
+            self.failed = Some(error);
             return Err(error);
         }
         Ok(())
@@ -380,16 +380,16 @@ impl<P: Platform> Writer<P> {
         Ok(())
     }
 
-    fn wait<T>(
+    fn wait(
         &mut self,
         deadline: Deadline,
         before_sleep: &mut dyn FnMut() -> Result<()>,
-        mut step: impl FnMut(&mut Self, Phase) -> Result<Step<T>>,
-    ) -> Result<T> {
+        step: &mut dyn FnMut(&mut Self, Phase) -> Result<Step>,
+    ) -> Result<()> {
         let link = self.link.share();
         let mut waiter = core::mem::replace(&mut self.waiter, Waiter::new(Spin::Never, false));
         let mut stats = Stats::default();
-        let result = link.block(&mut waiter, &mut stats, deadline, |_, phase| {
+        let result = link.block(&mut waiter, &mut stats, deadline, &mut |phase| {
             if phase == Phase::Arm {
                 before_sleep()?;
             }
@@ -402,7 +402,7 @@ impl<P: Platform> Writer<P> {
                 Err(Error::PeerNotConnected { peer: self.link.peer })
             }
             Err(error @ Error::PeerDied { .. }) => {
-                self.failed = Some(error.clone());
+                self.failed = Some(error);
                 Err(error)
             }
             other => other,
@@ -411,7 +411,7 @@ impl<P: Platform> Writer<P> {
 
     fn usable(&self) -> Result<()> {
         match &self.failed {
-            Some(error) => Err(error.clone()),
+            Some(error) => Err(*error),
             None if self.finished => Err(Error::Finished),
             None => Ok(()),
         }
@@ -424,7 +424,7 @@ impl<P: Platform> Writer<P> {
     fn violation(&mut self, reason: Violation) -> Error {
         self.link.counters.violation(reason);
         let error = Error::PeerMisbehaved { peer: self.link.peer, reason };
-        self.fail(error.clone(), CloseReason::Misbehaved);
+        self.fail(error, CloseReason::Misbehaved);
         error
     }
 

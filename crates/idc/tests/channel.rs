@@ -398,7 +398,7 @@ fn one_way_and_duplex_are_not_mixed_up() {
     let (mut writer, gref) = world.a.create(B, &SMALL).unwrap();
     assert!(matches!(world.b.answer(A, gref, &SMALL), Err(Error::Incompatible { .. })));
     let refused = Error::PeerClosed { peer: B, reason: CloseReason::Refused };
-    assert_eq!(writer.send(b"?"), Err(refused.clone()));
+    assert_eq!(writer.send(b"?"), Err(refused));
     let pending = world.a.offer(B, &SMALL).unwrap();
     assert!(matches!(world.b.connect(A, pending.grant_ref()), Err(Error::Incompatible { .. })));
     assert_eq!(pending.complete_by(soon(&world.a)).unwrap_err(), refused);

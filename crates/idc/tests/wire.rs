@@ -43,7 +43,7 @@ proptest! {
         let record = Record { kind, len };
         prop_assert_eq!(Record::parse(record.encode(), len + more), Ok(record));
         prop_assert!(record.span() >= HEADER_LEN + len);
-        prop_assert!(record.span() % 8 == 0 && record.span() < HEADER_LEN + len + 8);
+        prop_assert!(record.span().is_multiple_of(8) && record.span() < HEADER_LEN + len + 8);
     }
 
     #[test]

@@ -116,7 +116,7 @@ pub trait Call {
     /// Makes the offer again: the service may not have been listening when it was made.
     ///
     /// # Errors
-    /// The system's.
+    /// [`Error::PeerDied`](crate::Error::PeerDied) if that is known, or the system's.
     fn remind(&mut self) -> Result<()>;
 }
 

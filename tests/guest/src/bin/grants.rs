@@ -25,7 +25,7 @@ fn main() -> i32 {
         unsafe { page(i).write_volatile(i as u64 + 1000) };
     }
 
-    // SAFETY (all calls below): pages are ours and page aligned, vectors have the lengths named.
+    // SAFETY: pages are ours and page aligned; in all calls below vectors have the lengths named.
     let grant = |i: usize, flags| unsafe { libos_grant_access(me, page(i).cast(), flags) };
     let refs: Vec<u32> = (0..COUNT).map(|i| grant(i, 0)).filter_map(|g| g.try_into().ok()).collect();
     check!(refs.len() == COUNT);

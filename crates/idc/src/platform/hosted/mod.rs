@@ -161,6 +161,11 @@ impl Hosted {
                 hint: DIRECTORY_HINT,
             }
         })?;
+        // Somebody else's directory would let him play every domain.
+        let owner = rustix::fs::stat(&directory).map_err(system("stat", DIRECTORY_HINT))?.st_uid;
+        if owner != rustix::process::getuid().as_raw() {
+            return Err(Error::BadConfig("the directory for hosted channels belongs to another user"));
+        }
         let mut candidates = match config.domid {
             Some(domid) => domid.0..=domid.0,
             None => FIRST_FREE..=xen_abi::DOMID_FIRST_RESERVED.0 - 1,
@@ -372,7 +377,7 @@ impl Platform for Hosted {
                 Errno::MFILE | Errno::NFILE => system("socket", "")(error),
                 _ => Error::PeerDied { peer },
             })?;
-            let file = fds.pop().filter(|_| reply.errno == 0).ok_or(bad.clone())?;
+            let file = fds.pop().filter(|_| reply.errno == 0).ok_or(bad)?;
             // So many of the following references are wanted from the same file.
             let in_row = |(index, next): &(usize, &GrantRef)| next.0 as usize == gref.0 as usize + index;
             let count = rest.iter().enumerate().take_while(in_row).count().min(reply.count as usize);
@@ -409,8 +414,8 @@ impl Platform for Hosted {
 
     fn bind_interdomain(&self, peer: DomId, port: EvtchnPort) -> Result<HostedEvent> {
         let gone = Error::PeerDied { peer };
-        let socket = self.ask(peer, &Request::Bind { port }).map_err(|_| gone.clone())?;
-        let (reply, fds) = recv_reply(&socket).map_err(|_| gone.clone())?;
+        let socket = self.ask(peer, &Request::Bind { port }).map_err(|_| gone)?;
+        let (reply, fds) = recv_reply(&socket).map_err(|_| gone)?;
         let Ok([ours, theirs]) = <[OwnedFd; 2]>::try_from(fds) else { return Err(gone) };
         if reply.errno != 0 {
             return Err(gone);
