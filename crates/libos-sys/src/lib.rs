@@ -39,8 +39,6 @@ pub mod errno {
     pub const EPERM: i32 = 1;
     /// No such entry, domain or port.
     pub const ENOENT: i32 = 2;
-    /// No such thread.
-    pub const ESRCH: i32 = 3;
     /// Interrupted: the wait was cut short.
     pub const EINTR: i32 = 4;
     /// Input or output error.
@@ -59,30 +57,16 @@ pub mod errno {
     pub const EBUSY: i32 = 16;
     /// Already there.
     pub const EEXIST: i32 = 17;
-    /// Not possible with this kind of file.
-    pub const ENODEV: i32 = 19;
     /// Invalid argument.
     pub const EINVAL: i32 = 22;
-    /// Too many open pipes.
-    pub const ENFILE: i32 = 23;
-    /// Too many open descriptors.
-    pub const EMFILE: i32 = 24;
-    /// Not a terminal, or an operation that it does not have.
-    pub const ENOTTY: i32 = 25;
     /// No space: a limit or quota of the other side.
     pub const ENOSPC: i32 = 28;
-    /// Has no position: a console or pipe.
-    pub const ESPIPE: i32 = 29;
-    /// Nobody reads this pipe.
-    pub const EPIPE: i32 = 32;
     /// The result does not fit into the buffer.
     pub const ERANGE: i32 = 34;
     /// Not available on this system.
     pub const ENOSYS: i32 = 38;
     /// The other side broke the protocol.
     pub const EPROTO: i32 = 71;
-    /// Not supported for this argument.
-    pub const EOPNOTSUPP: i32 = 95;
     /// The deadline passed.
     pub const ETIMEDOUT: i32 = 110;
 }
@@ -189,18 +173,6 @@ unsafe extern "C" {
 
     /// Nanoseconds since 1970-01-01 00:00 UTC.
     pub fn libos_clock_wall() -> u64;
-
-    // ---- random numbers ----------------------------------------------------------------------------
-
-    /// Fills `buf` with random bytes fit for keys: 0, or `-EIO` when fewer than two sources of entropy are
-    /// healthy (the console then says which, once). Sources are the processor's generator, timing jitter,
-    /// and a seed from the toolstack (`data/entropy-seed` below the domain's xenstore home, 32 to 64 bytes in
-    /// hexadecimal, removed when read); behind them is an HMAC_DRBG (NIST SP 800-90A). *Switches* when it
-    /// gathers entropy.
-    ///
-    /// # Safety
-    /// `buf` points at `len` writable bytes.
-    pub fn libos_random(buf: *mut u8, len: usize) -> i32;
 
     // ---- memory ----------------------------------------------------------------------------------
 
@@ -336,44 +308,4 @@ unsafe extern "C" {
     /// # Safety
     /// `buf` is writable for `cap` bytes.
     pub fn libos_xenstore_event(buf: *mut u8, cap: usize, deadline: u64) -> isize;
-
-    // ---- below a C library: Linux's system calls (x86-64) ----------------------------------------------
-
-    /// Makes system call `number` of Linux for x86-64 with six arguments; the result, -4095 to -1 being a
-    /// negated `errno`. What there is not answers `-ENOSYS` and is named on the console once. Signal handlers
-    /// run inside of this function, never anywhere else. *Switches.*
-    ///
-    /// # Safety
-    /// Arguments keep the contract of the call; addresses that lie outside the domain's memory answer
-    /// `-EFAULT`.
-    pub fn libos_syscall(number: i64, a: i64, b: i64, c: i64, d: i64, e: i64, f: i64) -> i64;
-
-    /// Starts a thread that runs `entry(arg)` on the stack that ends at `stack`, and ends when it returns; its
-    /// id, or a negative `errno`. `flags` are those of Linux's `clone`; without `CLONE_THREAD` there would be
-    /// a new process: `-ENOSYS`. `tls` becomes the FS base with `CLONE_SETTLS`. When the thread ends, `ctid`
-    /// is zeroed and woken (`CLONE_CHILD_CLEARTID`), and its stack is not used any more when another thread
-    /// sees that.
-    ///
-    /// # Safety
-    /// The stack is the new thread's alone until it has ended; `ptid` and `ctid` are null or as `clone` wants
-    /// them.
-    pub fn libos_clone(
-        entry: Option<extern "C" fn(*mut c_void) -> i32>,
-        stack: *mut u8,
-        flags: i32,
-        arg: *mut c_void,
-        ptid: *mut i32,
-        tls: *mut c_void,
-        ctid: *mut i32,
-    ) -> i32;
-
-    /// Ends the calling thread and unmaps `base..base + size`, which may be the stack that it runs on.
-    ///
-    /// # Safety
-    /// Nobody else uses that memory.
-    pub fn libos_unmapself(base: *mut u8, size: usize) -> !;
-
-    /// Where the restorer of a signal handler would jump to. The kernel calls handlers like functions, so
-    /// nobody gets here in good order: ends the domain with a report.
-    pub fn libos_sigreturn() -> !;
 }
