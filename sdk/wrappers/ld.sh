@@ -14,6 +14,26 @@ libexec=${self%/*}
 ld=${CASEMATE_LD:-ld}
 kernel= script= strip= out=a.out next= image=yes
 
+# GCC hands long command lines over in a file: one argument a line, special characters behind a backslash.
+for arg; do
+	shift
+	case $arg in
+	@*)
+		if [ -f "${arg#@}" ]; then
+			while IFS= read -r line; do
+				case $line in
+				'""') line= ;;
+				*\\*) line=$(printf '%s\n' "$line" | sed 's/\\\(.\)/\1/g') ;;
+				esac
+				set -- "$@" "$line"
+			done <"${arg#@}"
+			continue
+		fi
+		;;
+	esac
+	set -- "$@" "$arg"
+done
+
 for arg; do
 	shift
 	case $next in
@@ -25,6 +45,7 @@ for arg; do
 	-o?*) out=${arg#-o} ;;
 	--output=*) out=${arg#--output=} ;;
 	-r | -i | -Ur | --relocatable) image= ;;
+	-Ttext* | -Tdata* | -Tbss* | -Trodata* | -Tldata*) ;;
 	-T | -T* | --script | --script=* | -dT) script=own ;;
 	-shared | --shared | -Bshareable)
 		echo "${0##*/}: a domain image is static: there are no shared libraries (build a static library)" >&2

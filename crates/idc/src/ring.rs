@@ -232,13 +232,12 @@ impl<M: Memory> Producer<M> {
         Ok(old < armed && armed <= new)
     }
 
-    /// Asks for an event when a record with this payload has room, and better a quarter of the ring is free.
-    /// Look once more after this, and only then sleep.
+    /// Asks for an event when a record with this payload has room. The reader gives back a quarter of the ring at
+    /// a time, unless it stops to read; so this costs no event for each record. Look once more after this, and
+    /// only then sleep.
     pub fn arm(&mut self, len: usize) {
-        let capacity = self.memory.capacity as u64;
-        let need = (self.head + self.need(len) as u64).saturating_sub(capacity);
-        let low_water = (self.head + capacity / 4).saturating_sub(capacity);
-        self.arm_at(need.max(low_water));
+        let need = self.head + self.need(len) as u64;
+        self.arm_at(need.saturating_sub(self.memory.capacity as u64));
     }
 
     /// Asks for an event when everything has been consumed.

@@ -301,6 +301,28 @@ fn both_sides_may_send_at_once() {
 }
 
 #[test]
+fn a_send_that_waits_gives_back_what_was_received() {
+    let world = world();
+    let (mut ours, mut theirs) = duplex(&world, &SMALL, &SMALL);
+    let deadline = ours.deadline(Duration::from_secs(20));
+    let mut full = 0;
+    while ours.try_send(&[1; 200]).is_ok() {
+        full += 1;
+    }
+    // Less than a quarter of the ring, so it is not given back yet.
+    (0..4).for_each(|_| assert!(theirs.recv().unwrap().is_some()));
+    // They send more than their ring holds, and we do not read before we have sent one more.
+    let other = thread::spawn(move || {
+        (0..30).for_each(|_| theirs.send_by(&[2; 200], deadline).unwrap());
+        theirs
+    });
+    ours.send_by(&[1; 200], deadline).unwrap();
+    (0..30).for_each(|_| assert!(ours.recv_by(deadline).unwrap().is_some()));
+    let mut theirs = other.join().unwrap();
+    (4..=full).for_each(|_| assert!(theirs.recv().unwrap().is_some()));
+}
+
+#[test]
 fn drained_means_read() {
     let world = world();
     let (mut writer, gref) = world.a.create(B, &SMALL).unwrap();

@@ -119,9 +119,27 @@ impl Sdk {
 /// Builds what is missing and installs it. Quick when everything is there; safe to call at the same time from
 /// several processes. Needs the network once (musl's source), unless that is in the cache or given.
 pub fn install(options: &Options<'_>) -> Result<Sdk> {
+    let files = options.kernel.iter().flat_map(|files| [&files.object, &files.script]);
+    if let Some(absent) = files.chain(&options.checker).find(|path| !path.is_file()) {
+        return Err(Error::Malformed { path: absent.clone(), reason: "no such file".to_owned() });
+    }
+    for path in [&options.prefix, &options.cache] {
+        fs::create_dir_all(path).at(path)?;
+        // Makefiles and configure scripts cannot quote.
+        let absolute = fs::canonicalize(path).at(path)?;
+        if absolute
+            .to_str()
+            .is_none_or(|text| text.contains(|c: char| c.is_whitespace() || "'\"\\$&;#:".contains(c)))
+        {
+            return Err(Error::Malformed {
+                path: absolute,
+                reason: "make cannot work in a folder with blanks or shell characters in its path; choose \
+                         another one (--prefix)"
+                    .to_owned(),
+            });
+        }
+    }
     // Wrappers and make see these paths from other folders.
-    fs::create_dir_all(&options.prefix).at(&options.prefix)?;
-    fs::create_dir_all(&options.cache).at(&options.cache)?;
     let options = Options {
         prefix: fs::canonicalize(&options.prefix).at(&options.prefix)?,
         cache: fs::canonicalize(&options.cache).at(&options.cache)?,

@@ -76,6 +76,8 @@ pub(crate) fn install(
     let crt1 = work.join("crt1.o");
     Step::new(what("make the kernel's symbols local"), "objcopy", &log)
         .args(["--wildcard", "--keep-global-symbol=libos_*", "--keep-global-symbol=_start"])
+        // Prebuilt objects of Rust's core refer to the unwinder, which a kernel that aborts never calls.
+        .args(["--weaken-symbol=rust_eh_personality", "--weaken-symbol=_Unwind_Resume"])
         .arg(&joined)
         .arg(&crt1)
         .run()?;

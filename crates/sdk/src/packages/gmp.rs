@@ -77,6 +77,14 @@ pub fn programs(shop: &Workshop<'_>) -> Result<Vec<Program>> {
     Ok(programs.collect())
 }
 
+/// The fixed sample that stands for the whole suite where each program is a domain to boot: 30 programs, evenly
+/// spread over the suite, that need no files.
+pub fn sample(programs: &[Program]) -> Vec<&Program> {
+    const SAMPLE: usize = 30;
+    let fit: Vec<&Program> = programs.iter().filter(|program| !program.needs_files).collect();
+    (0..SAMPLE.min(fit.len())).map(|i| fit[i * fit.len() / SAMPLE.min(fit.len())]).collect()
+}
+
 /// Runs `make check` over the workshop's kernel, which must be a stand-in.
 pub fn check(shop: &Workshop<'_>) -> Result<Outcome> {
     let count = programs(shop)?.len();
@@ -131,4 +139,23 @@ fn find(dir: &Path, wanted: &dyn Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_is_spread_and_has_no_file_users() {
+        let program = |n: usize| Program {
+            needs_files: n.is_multiple_of(10),
+            ..Program::plain(format!("{n}"), "image")
+        };
+        let all: Vec<Program> = (0..178).map(program).collect();
+        let sample = sample(&all);
+        assert_eq!(sample.len(), 30);
+        assert!(sample.iter().all(|p| !p.needs_files));
+        assert_ne!(sample[0].name, sample[1].name);
+        assert_eq!(super::sample(&all[..5]).len(), 4);
+    }
 }
