@@ -52,12 +52,15 @@ pub fn run(
     Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
 }
 
-/// Ends a program started by [`run`] and all of its process group.
+/// Ends a program started by [`run`] and all of its process group; one that has ended is fine.
 ///
 /// # Errors
 /// Those of `kill`.
 pub fn kill(group: Pid) -> io::Result<()> {
-    Ok(rustix::process::kill_process_group(group, Signal::KILL)?)
+    match rustix::process::kill_process_group(group, Signal::KILL) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
 }
 
 fn copy(mut from: impl Read, stream: Stream, output: &(impl Fn(Stream, &[u8]) + Sync)) {

@@ -38,7 +38,18 @@ pub enum Place {
 struct Agent<W> {
     out: Mutex<W>,
     domains: Domains,
-    programs: Mutex<HashMap<u32, Pid>>,
+    programs: Mutex<HashMap<u32, Program>>,
+}
+
+/// A program of a request. It is known before it is started, so that it can be killed at any time.
+#[derive(Clone, Copy)]
+enum Program {
+    /// Not started yet.
+    Coming,
+    /// Runs as this process group.
+    Running(Pid),
+    /// To be killed as soon as it is started.
+    Doomed,
 }
 
 /// Result of a job and its body.
@@ -78,6 +89,9 @@ impl<W: Write + Send + 'static> Agent<W> {
                     self.answer(id, answer);
                 }
                 slow => {
+                    if matches!(slow, Job::Run { .. }) {
+                        self.programs().insert(id, Program::Coming);
+                    }
                     let agent = Arc::clone(self);
                     thread::Builder::new().name(format!("job {id}")).spawn(move || {
                         let answer = catch_unwind(AssertUnwindSafe(|| agent.perform(id, slow, body)));
@@ -94,10 +108,7 @@ impl<W: Write + Send + 'static> Agent<W> {
             Job::Ping | Job::Shutdown => Outcome::Done,
             Job::Run { argv, cwd } => Outcome::Exit(self.run_program(id, &argv, cwd.as_deref(), body)?),
             Job::Kill { id } => {
-                let group = self.programs().get(&id).copied();
-                if let Some(group) = group {
-                    program::kill(group).map_err(|e| e.to_string())?;
-                }
+                self.kill(id).map_err(|e| e.to_string())?;
                 Outcome::Done
             }
             Job::StartDomain(spec) => {
@@ -139,11 +150,28 @@ impl<W: Write + Send + 'static> Agent<W> {
         input: Vec<u8>,
     ) -> Result<i32, String> {
         let started = |group| {
-            self.programs().insert(id, group);
+            let before = self.programs().insert(id, Program::Running(group));
+            if matches!(before, Some(Program::Doomed)) {
+                // It has just been started and is ours to wait for: the group exists.
+                let _ = program::kill(group);
+            }
         };
         let status = program::run(argv, cwd, input, started, |stream, piece| self.output(id, stream, piece));
         self.programs().remove(&id);
         status
+    }
+
+    /// Kills the program of a request; one that has ended is fine.
+    fn kill(&self, id: u32) -> io::Result<()> {
+        let mut programs = self.programs();
+        match programs.get_mut(&id) {
+            Some(Program::Running(group)) => program::kill(*group),
+            Some(waiting) => {
+                *waiting = Program::Doomed;
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     fn fetch(&self, id: u32, path: &str) -> io::Result<()> {
@@ -157,7 +185,7 @@ impl<W: Write + Send + 'static> Agent<W> {
         }
     }
 
-    fn programs(&self) -> std::sync::MutexGuard<'_, HashMap<u32, Pid>> {
+    fn programs(&self) -> std::sync::MutexGuard<'_, HashMap<u32, Program>> {
         self.programs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
