@@ -89,9 +89,18 @@ impl Tools {
         let libraries = fs::read_dir(sysroot.join("lib/rustlib")).into_iter().flatten().flatten();
         let mut dirs: Vec<_> = libraries.map(|e| e.path().join("bin")).filter(|d| d.is_dir()).collect();
         dirs.extend(env::var_os("PATH").iter().flat_map(env::split_paths));
+        // A tool may be there and not run: some toolchains come without the library that rust-objcopy wants.
+        let runs = |path: &PathBuf| {
+            let mut command = Command::new(path);
+            if path.file_name().is_some_and(|n| n == "rust-lld") {
+                command.args(["-flavor", "gnu"]);
+            }
+            command.arg("--version").output().is_ok_and(|o| o.status.success())
+        };
         let find = |names: &[&str]| {
-            let found = names.iter().find_map(|n| dirs.iter().map(|d| d.join(n)).find(|p| p.is_file()));
-            found.with_context(|| format!("found none of {}: run `casemate setup`", names.join(", ")))
+            let candidates = |n| dirs.iter().map(move |d: &PathBuf| d.join(n)).filter(|p| p.is_file());
+            let found = names.iter().flat_map(|n| candidates(*n)).find(runs);
+            found.with_context(|| format!("none of {} runs here: run `casemate setup`", names.join(", ")))
         };
         Ok(Self {
             linker: find(&["rust-lld", "ld.lld"])?,
