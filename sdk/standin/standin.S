@@ -9,8 +9,12 @@
 	.section .text.libos_syscall,"ax",@progbits
 	.global libos_syscall
 	.type libos_syscall,@function
-/* long libos_syscall(n, a, b, c, d, e, f) */
+	.global libos_syscall_cp
+	.type libos_syscall_cp,@function
+/* long libos_syscall(n, a, b, c, d, e, f), and the same for a cancellation point: the shim for cancellation tells
+ * them apart by the return address. */
 libos_syscall:
+libos_syscall_cp:
 	.global standin_window_begin
 	.hidden standin_window_begin
 standin_window_begin:

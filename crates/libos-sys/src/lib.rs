@@ -308,4 +308,47 @@ unsafe extern "C" {
     /// # Safety
     /// `buf` is writable for `cap` bytes.
     pub fn libos_xenstore_event(buf: *mut u8, cap: usize, deadline: u64) -> isize;
+
+    // ---- what a C library calls (musl with the overlay of `sdk/`) ------------------------------------
+
+    /// A Linux system call by its number (x86-64). Numbers, arguments and results are Linux's; the result is
+    /// negative from -4095 to -1 for an error. *Switches* where Linux would block. What a domain does not have
+    /// answers `-ENOSYS` or `-ENOENT`.
+    ///
+    /// # Safety
+    /// The arguments are valid for the call.
+    pub fn libos_syscall(number: i64, a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> i64;
+
+    /// The same for a call that is a cancellation point (`pthread_cancel`): answers `-EINTR` when the handler
+    /// for musl's signal 33 says that the thread is to be cancelled while it waits.
+    ///
+    /// # Safety
+    /// As for [`libos_syscall`].
+    pub fn libos_syscall_cp(number: i64, a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> i64;
+
+    /// Starts a thread that runs `entry(arg)` on the stack that ends at `stack`, with the arguments of musl's
+    /// `__clone`; its id, or a negative `errno` (`-ENOSYS` for a process).
+    ///
+    /// # Safety
+    /// The stack is the new thread's alone until it has ended; the words at `parent_tid` and `child_tid` stay
+    /// valid as long as the flags need them.
+    pub fn libos_clone(
+        entry: extern "C" fn(*mut c_void) -> i32,
+        stack: u64,
+        flags: i32,
+        arg: *mut c_void,
+        parent_tid: u64,
+        tls: u64,
+        child_tid: u64,
+    ) -> i32;
+
+    /// Ends the calling thread, and unmaps its stack after it has left it. *Switches.*
+    ///
+    /// # Safety
+    /// The range came from `mmap`, and nothing else uses it.
+    pub fn libos_unmapself(base: u64, size: u64) -> !;
+
+    /// Where a signal handler would return to on Linux. The kernel calls handlers as functions, so nothing
+    /// comes here; if something does, the domain ends with a report.
+    pub fn libos_sigreturn() -> !;
 }

@@ -10,11 +10,15 @@ use crate::arch::x86_64::{cpu, hypercall, image, switch};
 use crate::cmdline::words;
 use crate::report;
 use crate::sched;
+use crate::xen::clock;
 use core::ffi::c_void;
 use libos_sys::{ABI_VERSION, BootInfo, BootMode};
 
-/// Bytes of the first thread's stack unless `libos.stack=KiB` says otherwise.
-const DEFAULT_STACK: usize = 64 << 10;
+/// Bytes of the first thread's stack unless `libos.stack=KiB` says otherwise: a 64th of memory, within bounds.
+fn default_stack() -> usize {
+    (crate::mm::info().total as usize * 4096 / 64).clamp(64 << 10, 1 << 20) & !0xfff
+}
+
 /// Bytes at the top of the first stack for arguments, environment and auxiliary vector. A command line has at
 /// most 1,024 bytes (`MAX_GUEST_CMDLINE`), so this is enough for twice 64 words.
 const VECTORS: usize = 4096;
@@ -50,6 +54,7 @@ pub fn go(enough: bool, tsc_entry: u64, line: &[u8]) -> ! {
     if !enough {
         short_of_memory();
     }
+    clock::begin();
     START.with(|s| {
         s.info.mode = if cpu::is_pv() { BootMode::Pv as u32 } else { BootMode::Pvh as u32 };
         s.info.tsc_entry = tsc_entry;
@@ -58,12 +63,12 @@ pub fn go(enough: bool, tsc_entry: u64, line: &[u8]) -> ! {
     let stack = words(line)
         .find_map(|w| w.strip_prefix(b"libos.stack="))
         .and_then(|v| core::str::from_utf8(v).ok()?.parse::<usize>().ok())
-        .map_or(DEFAULT_STACK, |kib| kib.clamp(16, MAX_STACK_KIB) << 10);
+        .map_or_else(default_stack, |kib| kib.clamp(16, MAX_STACK_KIB) << 10);
     // SAFETY: `first_thread` gets the stack that is built below, and never returns or unwinds.
     if unsafe { sched::spawn(first_thread, core::ptr::null_mut(), stack, VECTORS) } < 0 {
         short_of_memory();
     }
-    let (_, top) = sched::stack();
+    let top = sched::stack_end(1);
     START.with(|s| s.stack = build_stack(Stack { at: top, floor: top - VECTORS as u64 }, line));
     sched::start()
 }

@@ -98,6 +98,9 @@ pub const VMASST_TYPE_WRITABLE_PAGETABLES: u32 = 2;
 /// Sane behaviour of the virtual I/O privilege level.
 pub const VMASST_TYPE_ARCHITECTURAL_IOPL: u32 = 4;
 
+/// [`HYPERVISOR_SET_SEGMENT_BASE`]: the base of FS.
+pub const SEGBASE_FS: u32 = 0;
+
 /// One call of [`HYPERVISOR_MULTICALL`] (`struct multicall_entry`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]

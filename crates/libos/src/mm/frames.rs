@@ -29,6 +29,11 @@ impl Frames {
         Self { used, free: 0, hint: 0 }
     }
 
+    /// The first frame number behind the map.
+    pub fn limit(&self) -> u64 {
+        self.used.len() as u64 * 64
+    }
+
     /// Number of free frames.
     pub fn free(&self) -> u64 {
         self.free
@@ -45,7 +50,7 @@ impl Frames {
     /// entirely in use or lies outside the map.
     pub fn release(&mut self, first: u64, count: u64) -> bool {
         let Some(end) = first.checked_add(count) else { return false };
-        if end > self.used.len() as u64 * 64 || !self.all(first, end, true) {
+        if end > self.limit() || !self.all(first, end, true) {
             return false;
         }
         self.set(first, end, false);
@@ -64,7 +69,7 @@ impl Frames {
             word += 1;
         }
         self.hint = word;
-        let limit = self.used.len() as u64 * 64;
+        let limit = self.limit();
         let mut frame = word as u64 * 64;
         let mut run = 0;
         while frame < limit {
@@ -92,12 +97,17 @@ impl Frames {
     /// Takes these frames if all are free.
     pub fn take_at(&mut self, first: u64, count: u64) -> bool {
         let Some(end) = first.checked_add(count) else { return false };
-        if end > self.used.len() as u64 * 64 || !self.all(first, end, false) {
+        if !self.all_free(first, count) {
             return false;
         }
         self.set(first, end, true);
         self.free -= count;
         true
+    }
+
+    /// Whether all of these frames are free.
+    pub fn all_free(&self, first: u64, count: u64) -> bool {
+        first.checked_add(count).is_some_and(|end| end <= self.limit() && self.all(first, end, false))
     }
 
     /// Whether every frame of the range is in use (or none is).

@@ -35,6 +35,19 @@ pub enum Protection {
     ReadExec,
 }
 
+impl Protection {
+    /// What a page-table entry allows.
+    fn of_entry(entry: u64) -> Self {
+        use xen_abi::mmu::{PTE_NX, PTE_PRESENT, PTE_RW};
+        match (entry & PTE_PRESENT != 0, entry & PTE_RW != 0, entry & PTE_NX != 0) {
+            (false, ..) => Self::None,
+            (_, true, _) => Self::ReadWrite,
+            (_, false, true) => Self::Read,
+            (_, false, false) => Self::ReadExec,
+        }
+    }
+}
+
 /// Where the parts of the image lie (addresses, page aligned).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Image {
@@ -216,23 +229,77 @@ impl Memory {
         self.frames.free() + self.rest.iter().map(|r| r.1 - r.0).sum::<u64>()
     }
 
-    fn protect(&mut self, pfn: u64, protection: Protection) -> Option<()> {
-        let done = match &mut self.tables {
-            Tables::Pv(t) => t.protect(pfn, protection),
-            Tables::Pvh(t) => t.protect(pfn, protection, &mut self.pool),
-            Tables::None => None,
-        };
-        self.refill();
-        done
+    /// Takes these frames if all are free.
+    fn take_at(&mut self, first: u64, count: u64) -> bool {
+        let end = first.saturating_add(count);
+        // RAM in question that is not mapped yet becomes free first.
+        while self.rest.iter().any(|r| r.0 < r.1 && r.0 < end && first < r.1) {
+            if !self.extend() {
+                return false;
+            }
+        }
+        self.frames.take_at(first, count)
+    }
+
+    fn protect(&mut self, first: u64, count: u64, protection: Protection) -> Option<()> {
+        let mut at = first;
+        while at < first + count {
+            let step = match &mut self.tables {
+                Tables::Pv(t) => t.protect(at, first + count - at, protection)?,
+                Tables::Pvh(t) => t.protect(at, protection, &mut self.pool)?,
+                Tables::None => return None,
+            };
+            at += step;
+            self.refill();
+        }
+        Some(())
+    }
+
+    /// The rights of the page at `address`, as the page tables have them.
+    fn rights(&self, address: u64) -> Protection {
+        match &self.tables {
+            Tables::Pv(t) => t.rights(address),
+            Tables::Pvh(t) => t.rights(address),
+            Tables::None => Protection::None,
+        }
     }
 }
 
 /// Allocates `count` contiguous zeroed pages; their address.
 pub fn alloc(count: u64) -> Option<u64> {
-    let address = MEMORY.with(|m| m.take(count))? << 12;
+    let address = alloc_stale(count)?;
     // SAFETY: just taken: mapped, writable, nobody's.
     unsafe { raw::zero_pages(address, count) };
     Some(address)
+}
+
+/// Allocates `count` contiguous pages that hold whatever this domain left there: for stacks.
+pub fn alloc_stale(count: u64) -> Option<u64> {
+    Some(MEMORY.with(|m| m.take(count))? << 12)
+}
+
+/// Allocates these pages, zeroed, if all of them are free RAM.
+pub fn alloc_at(address: u64, count: u64) -> bool {
+    let ours = address.is_multiple_of(4096) && MEMORY.with(|m| m.take_at(address >> 12, count));
+    if ours {
+        // SAFETY: just taken: mapped, writable, nobody's.
+        unsafe { raw::zero_pages(address, count) };
+    }
+    ours
+}
+
+/// A slice of `words` words, all zero, in pages that are never given back.
+pub fn forever(words: usize) -> Option<&'static mut [u64]> {
+    let address = alloc((words as u64 * 8).div_ceil(4096))?;
+    // SAFETY: our own pages, mapped and zeroed, never given back.
+    Some(unsafe { raw::forever(address, words) })
+}
+
+/// The bytes of `count` pages that are never given back.
+pub fn cells(count: u64) -> Option<&'static [core::cell::Cell<u8>]> {
+    let bytes = forever(count as usize * 512)?.as_mut_ptr();
+    // SAFETY: nobody else has the pages; a cell of a byte is a byte.
+    Some(unsafe { core::slice::from_raw_parts(bytes.cast(), (count << 12) as usize) })
 }
 
 /// Gives pages back. False, and nothing done, when the range is not in use.
@@ -247,7 +314,29 @@ pub fn free(address: u64, count: u64) -> bool {
 
 /// Changes the rights of pages that the caller owns.
 pub fn protect(address: u64, count: u64, protection: Protection) -> bool {
-    MEMORY.with(|m| (0..count).all(|i| m.protect((address >> 12) + i, protection).is_some()))
+    MEMORY.with(|m| m.protect(address >> 12, count, protection).is_some())
+}
+
+/// The rights of the page at `address`.
+pub fn rights(address: u64) -> Protection {
+    MEMORY.with(|m| m.rights(address))
+}
+
+/// Whether all of `len` bytes at `address` can be read, or written.
+pub fn accessible(address: u64, len: u64, write: bool) -> bool {
+    let Some(end) = address.checked_add(len) else { return false };
+    MEMORY.with(|m| {
+        (address >> 12..end.div_ceil(4096)).all(|page| match m.rights(page << 12) {
+            Protection::None => false,
+            Protection::ReadWrite => true,
+            Protection::Read | Protection::ReadExec => !write,
+        })
+    })
+}
+
+/// The first frame number above all RAM.
+pub fn frame_limit() -> u64 {
+    MEMORY.with(|m| m.frames.limit())
 }
 
 /// The state of memory.

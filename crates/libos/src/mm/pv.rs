@@ -19,6 +19,9 @@ const ENTRY: u64 = PTE_PRESENT | PTE_USER | PTE_ACCESSED;
 const DATA: u64 = ENTRY | PTE_RW | PTE_DIRTY | PTE_NX;
 const LINK: u64 = ENTRY | PTE_RW | PTE_DIRTY;
 
+/// Entries that one hypercall changes.
+const BATCH: usize = 32;
+
 /// The machine-to-physical table, mapped read-only by Xen.
 const MACHINE_TO_PHYS: u64 = 0xffff_8000_0000_0000;
 
@@ -121,7 +124,8 @@ impl Tables {
         let slot = table.slot(index);
         let machine = self.p2m[(slot >> 12) as usize] << 12 | slot & 0xfff;
         // SAFETY: callers link tables that map every live page where it was, with at least the rights in use.
-        (unsafe { hypercall::mmu_update(machine, entry) } == 0).then_some(())
+        let update = MmuUpdate { ptr: machine | MMU_NORMAL_PT_UPDATE, val: entry };
+        (unsafe { hypercall::mmu_update(&[update]) } == 0).then_some(())
     }
 
     /// The L2 table for an address and the index in it, if the tables above exist.
@@ -157,7 +161,11 @@ impl Tables {
     pub fn map_ram(&mut self, first: u64, end: u64, pool: &mut Pool) -> Option<()> {
         let (directory, index) = self.directory_or_new(first << 12, pool)?;
         if directory.get(index) & PTE_PRESENT != 0 {
-            return (first..end).try_for_each(|pfn| self.protect(pfn, Protection::ReadWrite));
+            let mut at = first;
+            while at < end {
+                at += self.protect(at, end - at, Protection::ReadWrite)?;
+            }
+            return Some(());
         }
         let frame = pool.take()?;
         let table = self.fresh(frame)?;
@@ -168,14 +176,40 @@ impl Tables {
         self.link(directory, index, self.p2m[frame as usize] << 12 | LINK)
     }
 
-    /// Changes the rights of one RAM page.
-    pub fn protect(&mut self, pfn: u64, protection: Protection) -> Option<()> {
-        let entry = match protection {
-            Protection::None => 0,
-            _ => self.entry(pfn, protection),
+    /// Changes the rights of the first of `count` RAM pages, as many as one table holds and one hypercall takes
+    /// (`BATCH`); how many these were.
+    pub fn protect(&mut self, first: u64, count: u64, protection: Protection) -> Option<u64> {
+        let entry = |pfn| if protection == Protection::None { 0 } else { self.entry(pfn, protection) };
+        let count = count.min(512 - first % 512).min(BATCH as u64);
+        if count == 1 {
+            // SAFETY: `mm` gives away no references into pages whose rights it takes.
+            return (unsafe { hypercall::update_va_mapping(first << 12, entry(first)) } == 0).then_some(1);
+        }
+        let (directory, index) = self.directory(first << 12)?;
+        let slot = self.follow(directory.get(index)).slot(first as usize & 511);
+        let machine = self.p2m[(slot >> 12) as usize] << 12 | slot & 0xfff;
+        let mut updates = [MmuUpdate::default(); BATCH];
+        for (i, update) in (0..count).zip(&mut updates) {
+            *update = MmuUpdate { ptr: (machine + i * 8) | MMU_NORMAL_PT_UPDATE, val: entry(first + i) };
+        }
+        // SAFETY: as above.
+        (unsafe { hypercall::mmu_update(&updates[..count as usize]) } == 0).then_some(count)
+    }
+
+    /// The rights of the page at `address`.
+    pub fn rights(&self, address: u64) -> Protection {
+        if address >= 1 << 47 {
+            return Protection::None;
+        }
+        let entry = match self.directory(address) {
+            Some((directory, index)) if directory.get(index) & PTE_PRESENT != 0 => {
+                let link = directory.get(index);
+                // Data is not executable by the link to its table alone, where the builder made the table.
+                self.follow(link).get((address >> 12) as usize & 511) | link & PTE_NX
+            }
+            _ => 0,
         };
-        // SAFETY: `mm` gives away no references into pages whose rights it takes.
-        (unsafe { hypercall::update_va_mapping(pfn << 12, entry) } == 0).then_some(())
+        Protection::of_entry(entry)
     }
 
     /// Makes sure that the entry for a window address can be written.

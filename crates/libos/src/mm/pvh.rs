@@ -123,11 +123,24 @@ impl Tables {
         Some(())
     }
 
-    /// Changes the rights of one RAM page.
-    pub fn protect(&mut self, pfn: u64, protection: Protection, pool: &mut Pool) -> Option<()> {
+    /// Changes the rights of one RAM page; how many that were: 1.
+    pub fn protect(&mut self, pfn: u64, protection: Protection, pool: &mut Pool) -> Option<u64> {
         self.table(pfn << 12, pool)?.set(pfn as usize & 511, entry(pfn, protection));
         cpu::invlpg(pfn << 12);
-        Some(())
+        Some(1)
+    }
+
+    /// The rights of the page at `address`.
+    pub fn rights(&self, address: u64) -> Protection {
+        let mut table = self.root;
+        for shift in [39, 30, 21, 12] {
+            let entry = if address < 1 << 47 { table.get((address >> shift) as usize & 511) } else { 0 };
+            if shift == 12 || entry & PTE_PRESENT == 0 || entry & PTE_PSE != 0 {
+                return Protection::of_entry(entry);
+            }
+            table = follow(entry);
+        }
+        Protection::None
     }
 
     /// Maps guest frame `gfn`, which is not RAM, at a window address (0: unmaps).

@@ -31,9 +31,8 @@ const GRANT_FRAMES: u64 = 64;
 /// Opens the window for a domain whose RAM ends below frame `ram_end`. False when memory is short.
 pub fn init(ram_end: u64) -> bool {
     let above = ram_end.max(1 << 20).next_multiple_of(512);
-    let Some(map) = super::alloc((WORDS as u64 * 8).div_ceil(4096)) else { return false };
-    // SAFETY: our own pages, never given back.
-    let mut slots = Frames::new(unsafe { super::raw::forever(map, WORDS) });
+    let Some(map) = super::forever(WORDS) else { return false };
+    let mut slots = Frames::new(map);
     slots.release(GRANT_FRAMES, PAGES - GRANT_FRAMES);
     WINDOW.with(|w| *w = Window { slots, gfn: above });
     true

@@ -4,18 +4,21 @@
 //! the kernel switches stacks and the only place where the domain blocks. When nobody can run, the domain
 //! blocks in `SCHEDOP_poll` on every open port until the nearest deadline, which Xen wakes correctly although
 //! upcalls are masked, also when a port became pending just before.
+//!
+//! A thread runs on a stack that it was spawned with, or (for a C library's `clone`) on one that belongs to the
+//! application, and has its own FS base, where C libraries keep thread-local data.
 
 #![expect(unsafe_code, reason = "thread stacks")]
 
 use crate::arch::cell::Global;
-use crate::arch::x86_64::{hypercall, switch};
+use crate::arch::x86_64::{cpu, hypercall, switch};
 use crate::mm::{self, Protection};
 use crate::xen::{clock, evtchn};
 use core::ffi::c_void;
 use libos_sys::{NEVER, errno};
 
 /// Threads at once, the first one included.
-pub const MAX_THREADS: usize = 64;
+pub const MAX_THREADS: usize = 128;
 /// Most bytes of a stack.
 const MAX_STACK: usize = 1 << 30;
 
@@ -26,8 +29,20 @@ pub enum Wait {
     Time,
     /// [`wake`] for this address.
     Word(usize),
-    /// Any event; the thread looks for itself whether it was one of its own.
+    /// Any event, or [`poke`]; the thread looks for itself whether it was one of its own.
     Event,
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Woken {
+    /// By what it waited for.
+    Fulfilled,
+    /// By its deadline.
+    TimedOut,
+    /// By [`interrupt`].
+    Interrupted,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,12 +61,17 @@ struct Thread {
     /// What it waits for while it is blocked.
     wait: Wait,
     pointer: usize,
-    /// First address (the guard page) and pages of the stack.
+    /// First address (the guard page) and pages of the stack; none when it is the application's.
     stack: (u64, u64),
+    /// Base of FS while it runs.
+    fs: u64,
     deadline: u64,
     /// When it began to wait, to wake in order.
     since: u64,
-    timed_out: bool,
+    /// How its last wait ended.
+    woken: Woken,
+    /// Whether [`interrupt`] may end its wait.
+    interruptible: bool,
 }
 
 /// All zero, so that the table costs nothing in the image.
@@ -60,22 +80,55 @@ const FREE: Thread = Thread {
     wait: Wait::Time,
     pointer: 0,
     stack: (0, 0),
+    fs: 0,
     deadline: 0,
     since: 0,
-    timed_out: false,
+    woken: Woken::Fulfilled,
+    interruptible: false,
 };
 
 struct Sched {
     threads: [Thread; MAX_THREADS],
+    /// Slots that were ever in use.
+    slots: usize,
     current: usize,
     waits: u64,
+    /// What the processor has as the base of FS.
+    fs: u64,
+    /// Nanoseconds in which no thread could run.
+    idle: u64,
     ended: bool,
     /// The number of the last harvest of events that was looked at.
     harvests: u32,
 }
 
-static SCHED: Global<Sched> =
-    Global::new(Sched { threads: [FREE; MAX_THREADS], current: 0, waits: 0, ended: false, harvests: 0 });
+static SCHED: Global<Sched> = Global::new(Sched {
+    threads: [FREE; MAX_THREADS],
+    slots: 0,
+    current: 0,
+    waits: 0,
+    fs: 0,
+    idle: 0,
+    ended: false,
+    harvests: 0,
+});
+
+impl Sched {
+    /// The slots in use, and some that were.
+    fn threads(&mut self) -> &mut [Thread] {
+        &mut self.threads[..self.slots]
+    }
+
+    fn free_slot(&self) -> Option<usize> {
+        self.threads.iter().position(|t| t.state == State::Free)
+    }
+
+    fn add(&mut self, slot: usize, thread: Thread) -> i32 {
+        self.threads[slot] = thread;
+        self.slots = self.slots.max(slot + 1);
+        slot as i32 + 1
+    }
+}
 
 /// Starts a thread; its id, or a negative `errno`. The top `reserve` bytes of the stack (a multiple of 16,
 /// fewer than `stack_bytes`) are left alone.
@@ -92,11 +145,11 @@ pub unsafe fn spawn(
     if stack_bytes > MAX_STACK {
         return -errno::ENOMEM;
     }
-    let Some(slot) = SCHED.with(|s| s.threads.iter().position(|t| t.state == State::Free)) else {
+    let Some(slot) = SCHED.with(|s| s.free_slot()) else {
         return -errno::EAGAIN;
     };
     let pages = (stack_bytes.max(4096) as u64).div_ceil(4096) + 1;
-    let Some(base) = mm::alloc(pages) else { return -errno::ENOMEM };
+    let Some(base) = mm::alloc_stale(pages) else { return -errno::ENOMEM };
     if !mm::protect(base, 1, Protection::None) {
         mm::free(base, pages);
         return -errno::ENOMEM;
@@ -104,8 +157,43 @@ pub unsafe fn spawn(
     let top = (base + (pages << 12)) as usize;
     // SAFETY: a fresh stack; the caller's promise for the entry.
     let pointer = unsafe { switch::first_frame(top - reserve, entry, arg) };
-    SCHED.with(|s| s.threads[slot] = Thread { state: State::Ready, pointer, stack: (base, pages), ..FREE });
-    slot as i32 + 1
+    SCHED.with(|s| s.add(slot, Thread { state: State::Ready, pointer, stack: (base, pages), ..FREE }))
+}
+
+/// Starts a thread on a stack of the application's, which ends below `top` (16-byte aligned); its id, or a
+/// negative `errno`.
+///
+/// # Safety
+/// As for [`spawn`]; the stack is writable and the thread's alone until it has ended.
+pub unsafe fn spawn_on(top: usize, entry: extern "C" fn(*mut c_void), arg: *mut c_void, fs: u64) -> i32 {
+    reap();
+    let Some(slot) = SCHED.with(|s| s.free_slot()) else { return -errno::EAGAIN };
+    // SAFETY: the caller's promise.
+    let pointer = unsafe { switch::first_frame(top, entry, arg) };
+    SCHED.with(|s| s.add(slot, Thread { state: State::Ready, pointer, fs, ..FREE }))
+}
+
+/// Gives the running thread another FS base.
+pub fn set_fs(base: u64) {
+    SCHED.with(|s| {
+        s.threads[s.current].fs = base;
+        s.load_fs();
+    });
+}
+
+/// The running thread's FS base.
+pub fn fs() -> u64 {
+    SCHED.with(|s| s.threads[s.current].fs)
+}
+
+impl Sched {
+    fn load_fs(&mut self) {
+        let fs = self.threads[self.current].fs;
+        // In PV this is a hypercall, so only if need be.
+        if core::mem::replace(&mut self.fs, fs) != fs {
+            cpu::set_fs_base(fs);
+        }
+    }
 }
 
 /// Leaves the boot stack for the first thread, for good.
@@ -122,12 +210,32 @@ pub fn current() -> i32 {
     SCHED.with(|s| s.current as i32 + 1)
 }
 
-/// The running thread's stack without the guard page: first address and end.
-pub fn stack() -> (u64, u64) {
-    SCHED.with(|s| {
-        let (base, pages) = s.threads[s.current].stack;
-        (base + 4096, base + (pages << 12))
-    })
+/// Number of threads that have not ended.
+pub fn count() -> usize {
+    SCHED.with(|s| s.threads().iter().filter(|t| !matches!(t.state, State::Free | State::Ended)).count())
+}
+
+/// Whether there is a thread with this id that has not ended.
+pub fn is_alive(id: i32) -> bool {
+    let slot = (id as usize).wrapping_sub(1);
+    SCHED.with(|s| s.threads().get(slot).is_some_and(|t| matches!(t.state, State::Ready | State::Blocked)))
+}
+
+/// Nanoseconds in which no thread could run.
+pub fn idle_time() -> u64 {
+    SCHED.with(|s| s.idle)
+}
+
+/// Bytes of the stack that thread `id` was spawned with, without the guard page.
+pub fn stack_size(id: i32) -> u64 {
+    let slot = (id as usize).wrapping_sub(1);
+    SCHED.with(|s| s.threads().get(slot).map_or(0, |t| t.stack.1.saturating_sub(1) << 12))
+}
+
+/// End of the stack that thread `id` was spawned with (0: it runs on one of the application's).
+pub fn stack_end(id: i32) -> u64 {
+    let slot = (id as usize).wrapping_sub(1);
+    SCHED.with(|s| s.threads().get(slot).map_or(0, |t| t.stack.0 + (t.stack.1 << 12)))
 }
 
 /// The thread whose guard page holds `address`.
@@ -155,28 +263,64 @@ pub fn yield_now() {
 
 /// Blocks the running thread; false when the deadline passed first.
 pub fn block(wait: Wait, deadline: u64) -> bool {
+    block_until(wait, deadline, false) == Woken::Fulfilled
+}
+
+/// Blocks the running thread; [`interrupt`] may end the wait if it is `interruptible`.
+pub fn block_until(wait: Wait, deadline: u64, interruptible: bool) -> Woken {
     SCHED.with(|s| {
         s.waits += 1;
         let since = s.waits;
         let t = &mut s.threads[s.current];
-        (t.state, t.wait, t.deadline, t.since, t.timed_out) = (State::Blocked, wait, deadline, since, false);
+        (t.state, t.wait, t.deadline, t.since) = (State::Blocked, wait, deadline, since);
+        (t.woken, t.interruptible) = (Woken::Fulfilled, interruptible);
     });
     run_next();
-    SCHED.with(|s| !s.threads[s.current].timed_out)
+    SCHED.with(|s| s.threads[s.current].woken)
+}
+
+/// Ends the wait of a thread, if it is in one that may be interrupted.
+pub fn interrupt(id: i32) {
+    SCHED.with(|s| {
+        if let Some(t) = s.threads().get_mut((id as usize).wrapping_sub(1))
+            && t.state == State::Blocked
+            && t.interruptible
+        {
+            (t.state, t.woken) = (State::Ready, Woken::Interrupted);
+        }
+    });
+}
+
+/// Lets every thread that waits for events look again.
+pub fn poke() {
+    SCHED.with(|s| {
+        let waiting = |t: &&mut Thread| t.state == State::Blocked && t.wait == Wait::Event;
+        s.threads().iter_mut().filter(waiting).for_each(|t| t.state = State::Ready);
+    });
 }
 
 /// Wakes at most `count` threads that wait for the word at `address`, oldest first; how many.
 pub fn wake(address: usize, count: u32) -> u32 {
-    let mut woken = 0;
+    each_waiting(address, count, |t| t.state = State::Ready)
+}
+
+/// Lets at most `count` threads that wait for the word at `from`, oldest first, wait for the one at `to`
+/// instead; how many.
+pub fn requeue(from: usize, to: usize, count: u32) -> u32 {
+    if from == to { 0 } else { each_waiting(from, count, |t| t.wait = Wait::Word(to)) }
+}
+
+fn each_waiting(address: usize, count: u32, mut change: impl FnMut(&mut Thread)) -> u32 {
+    let mut changed = 0;
     SCHED.with(|s| {
-        while woken < count {
+        while changed < count {
             let waiting = |t: &&mut Thread| t.state == State::Blocked && t.wait == Wait::Word(address);
-            let Some(t) = s.threads.iter_mut().filter(waiting).min_by_key(|t| t.since) else { break };
-            t.state = State::Ready;
-            woken += 1;
+            let Some(t) = s.threads().iter_mut().filter(waiting).min_by_key(|t| t.since) else { break };
+            change(t);
+            changed += 1;
         }
     });
-    woken
+    changed
 }
 
 /// Makes ready whoever waits for events, if any came, and whoever's deadline passed.
@@ -184,7 +328,7 @@ fn look_around(s: &mut Sched) {
     let harvests = evtchn::harvest();
     let events = core::mem::replace(&mut s.harvests, harvests) != harvests;
     let mut now = None;
-    for t in &mut s.threads {
+    for t in s.threads() {
         if t.state != State::Blocked {
             continue;
         }
@@ -192,7 +336,7 @@ fn look_around(s: &mut Sched) {
             t.state = State::Ready;
         } else if t.deadline != NEVER && t.deadline <= *now.get_or_insert_with(clock::monotonic) {
             t.state = State::Ready;
-            t.timed_out = true;
+            t.woken = Woken::TimedOut;
         }
     }
 }
@@ -202,9 +346,10 @@ fn run_next() {
     loop {
         let next = SCHED.with(|s| {
             look_around(s);
-            let slots = (1..=MAX_THREADS).map(|i| (s.current + i) % MAX_THREADS);
+            let slots = (1..=s.slots).map(|i| (s.current + i) % s.slots);
             let next = slots.into_iter().find(|slot| s.threads[*slot].state == State::Ready)?;
             let from = core::mem::replace(&mut s.current, next);
+            s.load_fs();
             Some((from != next).then(|| (&raw mut s.threads[from].pointer, s.threads[next].pointer)))
         });
         match next {
@@ -223,9 +368,10 @@ fn run_next() {
 /// Blocks the domain until an event comes or the nearest deadline passes.
 fn idle() {
     let deadline = SCHED.with(|s| {
-        let blocked = s.threads.iter().filter(|t| t.state == State::Blocked);
+        let blocked = s.threads().iter().filter(|t| t.state == State::Blocked);
         blocked.map(|t| t.deadline).min().unwrap_or(NEVER)
     });
+    let before = clock::monotonic();
     evtchn::with_open_ports(|ports, all| {
         // Ports that do not fit into one poll are looked at every 10 ms.
         let slice = if all { NEVER } else { clock::monotonic() + 10_000_000 };
@@ -236,6 +382,8 @@ fn idle() {
             if until == NEVER && ports.is_empty() { clock::monotonic() + 1_000_000_000 } else { until };
         hypercall::poll(ports, if until == NEVER { 0 } else { until.max(1) });
     });
+    let idle = clock::monotonic() - before;
+    SCHED.with(|s| s.idle += idle);
 }
 
 /// Frees the stacks of threads that have ended.
@@ -245,13 +393,15 @@ fn reap() {
             return None;
         }
         let current = s.current;
-        let dead = s.threads.iter_mut().enumerate().find(|(i, t)| t.state == State::Ended && *i != current);
+        let dead = s.threads().iter_mut().enumerate().find(|(i, t)| t.state == State::Ended && *i != current);
         let found = dead.map(|(_, t)| core::mem::replace(t, FREE).stack);
         s.ended = found.is_some();
         found
     }) {
-        mm::protect(base, 1, Protection::ReadWrite);
-        mm::free(base, pages);
+        if pages > 0 {
+            mm::protect(base, 1, Protection::ReadWrite);
+            mm::free(base, pages);
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 #![expect(unsafe_code, reason = "defines the foreign functions and receives the application's pointers")]
 
+pub mod linux;
 mod user;
 
 use crate::mm::{self, window};
@@ -131,13 +132,7 @@ line! {
     }
 
     fn libos_exit(status: i32 => i32) -> ! {
-        let digits = [b'0' + (status as u8 / 100), b'0' + (status as u8 / 10 % 10), b'0' + (status as u8 % 10)];
-        let digits = &digits[if status as u8 >= 100 { 0 } else if status as u8 >= 10 { 1 } else { 2 }..];
-        let mut body = *b"data/exit-status\0\0\0\0";
-        body[17..17 + digits.len()].copy_from_slice(digits);
-        // If xenstore does not answer, the shutdown reason still tells success from a crash.
-        xenstore::request(11, 0, &body[..17 + digits.len()], &mut []);
-        report::power_off()
+        exit(status)
     }
 
     fn libos_thread_exit() -> ! {
@@ -183,4 +178,26 @@ line! {
     fn libos_grant_end(gref: u32 => u32) -> i32 {
         gnttab::end(gref)
     }
+}
+
+/// Publishes the exit status, whose lowest 8 bits count, at `data/exit-status`.
+pub fn publish_status(status: i32) {
+    let digits = [b'0' + (status as u8 / 100), b'0' + (status as u8 / 10 % 10), b'0' + (status as u8 % 10)];
+    let digits = &digits[if status as u8 >= 100 {
+        0
+    } else if status as u8 >= 10 {
+        1
+    } else {
+        2
+    }..];
+    let mut body = *b"data/exit-status\0\0\0\0";
+    body[17..17 + digits.len()].copy_from_slice(digits);
+    // If xenstore does not answer, the shutdown reason still tells success from a crash.
+    xenstore::request(11, 0, &body[..17 + digits.len()], &mut []);
+}
+
+/// Ends the domain in good order.
+pub fn exit(status: i32) -> ! {
+    publish_status(status);
+    report::power_off()
 }

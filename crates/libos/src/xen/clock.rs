@@ -11,6 +11,7 @@ use crate::pvclock::{Record, scale};
 use xen_abi::shared_info::*;
 
 static LAST: Global<u64> = Global::new(0);
+static START: Global<u64> = Global::new(0);
 
 const TIME: usize = SHARED_INFO_VCPU_INFO_OFFSET + VCPU_INFO_TIME_OFFSET;
 
@@ -52,4 +53,15 @@ pub fn wall() -> u64 {
         }
         cpu::relax();
     }
+}
+
+/// Remembers that the domain starts now.
+pub fn begin() {
+    let now = monotonic();
+    START.with(|start| *start = now);
+}
+
+/// Nanoseconds since the domain started.
+pub fn since_start() -> u64 {
+    monotonic() - START.with(|start| *start)
 }

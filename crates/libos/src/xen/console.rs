@@ -104,6 +104,12 @@ pub fn drain() {
     }
 }
 
+/// Bytes that have come in; none when the ring is impossible.
+pub fn available() -> usize {
+    let Some(c) = state() else { return 0 };
+    IN.used(c.ring.load32(IN_PROD_OFFSET), c.ring.load32(IN_CONS_OFFSET)).unwrap_or(0)
+}
+
 /// Reads what has come in, at least one byte; the number of bytes or a negative `errno`.
 pub fn read(buffer: &mut [u8], deadline: u64) -> isize {
     let Some(c) = state() else { return -errno::EIO as isize };

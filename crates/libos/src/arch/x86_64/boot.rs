@@ -182,6 +182,16 @@ libos_pvh_traps:
     .endr
     .popsection
 
+    // Where musl's cancellation points begin; 0 in a program that has none.
+    .pushsection .rodata.libos_cancellation, "a", @progbits
+    .balign 8
+    .weak __cp_begin
+    .hidden __cp_begin
+    .globl libos_cancellation_point
+libos_cancellation_point:
+    .quad __cp_begin
+    .popsection
+
     // usize libos_switch(rdi: *mut usize save, rsi: usize to): changes stacks. Upcalls are masked and calls
     // are cooperative, so only what the psABI calls callee-saved is kept.
     .pushsection .text.libos_switch, "ax", @progbits
@@ -206,6 +216,23 @@ libos_switch:
     pop  %r13
     pop  %r12
     pop  %rbx
+    pop  %rbp
+    ret
+    // libos_call_on(rdi: u64 stack, rsi: u64 function, rdx: *const [u64; 3] arguments)
+    .globl libos_call_on
+libos_call_on:
+    push %rbp
+    mov  %rsp, %rbp
+    test %rdi, %rdi
+    cmovnz %rdi, %rsp
+    and  $-16, %rsp
+    mov  %rsi, %rax
+    mov  %rdx, %rcx
+    mov  (%rcx), %rdi
+    mov  8(%rcx), %rsi
+    mov  16(%rcx), %rdx
+    call *%rax
+    mov  %rbp, %rsp
     pop  %rbp
     ret
 libos_thread_begin:                              // r12 = argument, r13 = function (see sched::first_frame)

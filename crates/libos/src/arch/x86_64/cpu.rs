@@ -74,6 +74,20 @@ pub fn flush_tlb() {
     unsafe { asm!("mov {t}, cr3", "mov cr3, {t}", t = out(reg) _, options(nostack, preserves_flags)) };
 }
 
+/// Sets the base of FS.
+pub fn set_fs_base(base: u64) {
+    if is_pv() {
+        super::hypercall::set_fs_base(base);
+        return;
+    }
+    const IA32_FS_BASE: u32 = 0xc000_0100;
+    // SAFETY: only in ring 0; the kernel itself uses no FS.
+    unsafe {
+        asm!("wrmsr", in("ecx") IA32_FS_BASE, in("eax") base as u32, in("edx") (base >> 32) as u32,
+            options(nostack, preserves_flags));
+    }
+}
+
 /// A value and the frame pointer of the caller, for backtraces.
 #[inline(always)]
 pub fn frame_pointer() -> usize {

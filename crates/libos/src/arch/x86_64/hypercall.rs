@@ -192,20 +192,24 @@ pub unsafe fn update_va_mapping(address: u64, entry: u64) -> i64 {
     unsafe { raw(HYPERVISOR_UPDATE_VA_MAPPING, [address, entry, mmu::UVMF_INVLPG, 0]) }
 }
 
-/// `mmu_update` of one page-table entry at machine address `slot`, followed by a flush of the translations.
-/// PV only.
+/// `mmu_update` of page-table entries, followed by a flush of the translations. PV only.
 ///
 /// # Safety
-/// The new entry keeps every live reference below it valid.
-pub unsafe fn mmu_update(slot: u64, entry: u64) -> i64 {
-    let update = mmu::MmuUpdate { ptr: slot | mmu::MMU_NORMAL_PT_UPDATE, val: entry };
+/// The new entries keep every live reference below them valid.
+pub unsafe fn mmu_update(updates: &[mmu::MmuUpdate]) -> i64 {
     let flush = mmu::MmuextOp { cmd: mmu::MMUEXT_TLB_FLUSH_LOCAL, ..Default::default() };
     let me: DomId = DOMID_SELF;
-    // SAFETY: the caller's promise; both lists hold one element and Xen only reads them.
+    // SAFETY: the caller's promise; Xen only reads the lists.
     unsafe {
-        match raw(HYPERVISOR_MMU_UPDATE, [&raw const update as u64, 1, 0, me.0.into()]) {
+        match raw(HYPERVISOR_MMU_UPDATE, [updates.as_ptr() as u64, updates.len() as u64, 0, me.0.into()]) {
             0 => raw(HYPERVISOR_MMUEXT_OP, [&raw const flush as u64, 1, 0, me.0.into()]),
             error => error,
         }
     }
+}
+
+/// `set_segment_base` of FS. PV only.
+pub fn set_fs_base(base: u64) -> i64 {
+    // SAFETY: the kernel uses no FS; what the application finds there is its own business.
+    unsafe { raw(HYPERVISOR_SET_SEGMENT_BASE, [SEGBASE_FS.into(), base, 0, 0]) }
 }

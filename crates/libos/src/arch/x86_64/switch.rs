@@ -8,6 +8,7 @@ unsafe extern "C" {
     fn libos_switch(save: *mut usize, to: usize);
     fn libos_thread_begin();
     fn libos_enter(stack: usize) -> !;
+    fn libos_call_on(stack: u64, function: u64, arguments: *const [u64; 3]);
 }
 
 /// MXCSR and x87 control word as a program starts with them: all exceptions masked, double-extended precision.
@@ -45,4 +46,13 @@ pub unsafe fn switch(save: *mut usize, to: usize) {
 pub unsafe fn enter(stack: usize) -> ! {
     // SAFETY: the caller's promise.
     unsafe { libos_enter(stack) }
+}
+
+/// Calls `function` with three arguments, on another stack that ends at `stack` (0: on the running one).
+///
+/// # Safety
+/// There is such a function, it may be called so, and the stack is free to be used.
+pub unsafe fn call_on(stack: u64, function: u64, arguments: [u64; 3]) {
+    // SAFETY: the caller's promise.
+    unsafe { libos_call_on(stack, function, &arguments) }
 }

@@ -113,12 +113,16 @@ extern "C" fn libos_trap(frame: &Frame) -> ! {
     text(", rip ");
     hex(frame.rip);
     text("\n");
-    if frame.vector == PAGE_FAULT
-        && let Some(thread) = sched::guard_owner(address)
-    {
-        text("this is the guard page below the stack of thread ");
-        decimal(thread as u64);
-        text(": stack overflow\n");
+    if frame.vector == PAGE_FAULT {
+        // The guard page of a stack that the application made lies just below its stack pointer.
+        let below = (frame.rsp & !0xfff).wrapping_sub(address & !0xfff) <= 4096;
+        let foreign =
+            below && mm::rights(address) == mm::Protection::None && sched::stack_end(sched::current()) == 0;
+        if let Some(thread) = sched::guard_owner(address).or(foreign.then(sched::current)) {
+            text("this is the guard page below the stack of thread ");
+            decimal(thread as u64);
+            text(": stack overflow\n");
+        }
     }
     for (i, (name, value)) in NAMES.iter().zip(frame.registers).rev().enumerate() {
         text(if i % 3 == 0 { "  " } else { "   " });
@@ -143,10 +147,9 @@ extern "C" fn libos_trap(frame: &Frame) -> ! {
 /// Most frames that are printed.
 const DEPTH: u64 = 32;
 
-/// Prints the return addresses that hang at `frame_pointer`, `rip` first. Follows only records that lie in the
-/// running thread's stack and get higher, so it ends whatever the stack holds.
+/// Prints the return addresses that hang at `frame_pointer`, `rip` first. Follows only records that can be read
+/// and get higher, so it ends whatever the stack holds.
 pub fn backtrace(rip: Option<u64>, frame_pointer: usize) {
-    let (low, high) = sched::stack();
     let text_range = mm::info();
     text("backtrace:\n");
     let mut number = 0;
@@ -163,8 +166,8 @@ pub fn backtrace(rip: Option<u64>, frame_pointer: usize) {
         line(rip);
     }
     let mut pointer = frame_pointer;
-    while pointer.is_multiple_of(8) && pointer as u64 >= low && (pointer as u64) < high - 16 {
-        // SAFETY: the record lies in the mapped stack of the running thread.
+    while pointer.is_multiple_of(8) && mm::accessible(pointer as u64, 16, false) {
+        // SAFETY: the record is mapped.
         let (next, return_address) = unsafe { raw::frame_record(pointer) };
         let inside = (text_range.image_start..text_range.text_end).contains(&(return_address as u64));
         if !inside || !line(return_address as u64) || next <= pointer {

@@ -3,7 +3,7 @@
 # A system call that is a cancellation point. musl's signal handler for cancellation turns an interruption
 # inside [__cp_begin, __cp_end) into a jump to __cp_cancel, so the stack must not have moved there: the
 # range ends before the call. From the call on, the kernel answers -EINTR when the thread is cancelled, and
-# the caller (__syscall_cp_c) acts on that.
+# the caller (__syscall_cp_c) acts on that; it knows by the name of the entry that this is such a call.
 .text
 .global __cp_begin
 .hidden __cp_begin
@@ -12,7 +12,7 @@
 .global __cp_cancel
 .hidden __cp_cancel
 .hidden __cancel
-.hidden libos_syscall
+.hidden libos_syscall_cp
 .global __syscall_cp_asm
 .hidden __syscall_cp_asm
 .type __syscall_cp_asm,@function
@@ -29,7 +29,7 @@ __cp_begin:
 	mov 8(%rsp),%r9
 	pushq 16(%rsp)
 __cp_end:
-	call libos_syscall
+	call libos_syscall_cp
 	pop %rcx
 	ret
 __cp_cancel:
