@@ -5,6 +5,15 @@
  * handler that finds the program counter there can make libos_syscall return -EINTR (see cancel_shim). */
 #include "standin.h"
 
+/* How tools tell an image over the stand-in from a domain, also after it was stripped: a note "Casemate", type 1,
+ * with the kind of kernel as text. */
+	.section .note.casemate,"a",@note
+	.balign 4
+	.long 9, 9, 1
+	.asciz "Casemate"
+	.balign 4
+	.asciz "stand-in"
+	.balign 4
 
 	.section .text.libos_syscall,"ax",@progbits
 	.global libos_syscall

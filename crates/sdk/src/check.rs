@@ -124,6 +124,20 @@ pub fn check(path: &Path, kind: Kind) -> Result<Vec<Problem>> {
     check_bytes(&data, kind).map_err(|reason| Error::Malformed { path: path.to_path_buf(), reason })
 }
 
+/// The kind of image that `data` is by its notes; nothing when it has neither Xen's nor the stand-in's.
+pub fn kind_of(data: &[u8]) -> Option<Kind> {
+    let elf = ElfFile64::<Endianness>::parse(data).ok()?;
+    let notes = read_notes(&elf, data);
+    let is = |owner: &[u8]| notes.iter().any(|&(name, _)| name == owner);
+    if is(b"Xen") { Some(Kind::Domain) } else { is(b"Casemate").then_some(Kind::LinuxProcess) }
+}
+
+/// The part of the check that needs no symbols and no notes of ours: W^X, stack, dynamic linker. For images that
+/// somebody else linked. What is no 64-bit ELF file has no problem here.
+pub fn layout(data: &[u8]) -> Vec<Problem> {
+    ElfFile64::<Endianness>::parse(data).map(|elf| segments(&elf)).unwrap_or_default()
+}
+
 /// [`check`] on the bytes of an image. The error says why it is not an ELF image that can be checked.
 fn check_bytes(data: &[u8], kind: Kind) -> std::result::Result<Vec<Problem>, String> {
     let elf =
@@ -169,20 +183,24 @@ fn segments(elf: &ElfFile64<'_>) -> Vec<Problem> {
     problems
 }
 
-fn notes(elf: &ElfFile64<'_>, data: &[u8]) -> Vec<Problem> {
+/// Owner and type of every note.
+fn read_notes<'data>(elf: &ElfFile64<'data>, data: &'data [u8]) -> Vec<(&'data [u8], u32)> {
     let endian = elf.endian();
     let mut found = Vec::new();
     for segment in elf.elf_program_headers() {
         let Ok(Some(mut notes)) = segment.notes(endian, data) else { continue };
         while let Ok(Some(note)) = notes.next() {
-            if note.name() == b"Xen" {
-                found.push(note.n_type(endian).0);
-            }
+            found.push((note.name(), note.n_type(endian).0));
         }
     }
+    found
+}
+
+fn notes(elf: &ElfFile64<'_>, data: &[u8]) -> Vec<Problem> {
+    let found = read_notes(elf, data);
     XEN_NOTES
         .iter()
-        .filter(|(number, _)| !found.contains(number))
+        .filter(|&&(number, _)| !found.contains(&(b"Xen", number)))
         .map(|&(_, name)| Problem::NoteMissing { name })
         .collect()
 }

@@ -16,7 +16,7 @@ const BINUTILS: &[&str] =
 /// The library OS kernel, as the installation takes it.
 #[derive(Clone, Debug)]
 pub struct KernelFiles {
-    /// `liblibos.a`, or one relocatable object.
+    /// One relocatable object, made by [`kernel::object`].
     pub object: PathBuf,
     /// The linker script of a domain image.
     pub script: PathBuf,
@@ -110,6 +110,14 @@ impl Sdk {
         self.sysroot().join("lib/kernel").join(name)
     }
 
+    /// Changes when a program that was linked for kernel `name` should be linked anew.
+    pub fn key(&self, name: &str) -> String {
+        let lib = self.sysroot().join("lib");
+        let files = [self.kernel_dir(name).join("stamp"), lib.join("musl.stamp"), lib.join("compat.stamp")];
+        let texts = files.map(|file| fs::read_to_string(file).unwrap_or_default());
+        cache::sha256_parts(texts.iter().map(String::as_bytes))
+    }
+
     /// Whether this kernel is installed (see [`kernel::LIBOS`], [`kernel::STANDIN`]).
     pub fn has_kernel(&self, name: &str) -> bool {
         self.kernel_dir(name).join("crt1.o").is_file()
@@ -160,8 +168,7 @@ pub fn install(options: &Options<'_>) -> Result<Sdk> {
     kernel::install_standin(options, &sdk)?;
     let mut default = kernel::STANDIN;
     if let Some(files) = &options.kernel {
-        (options.report)("linking the kernel into crt1.o");
-        kernel::install(options, &sdk, kernel::LIBOS, &files.object, Some(&files.script))?;
+        kernel::install(options, &sdk, kernel::LIBOS, &files.object, &files.script)?;
     }
     if sdk.has_kernel(kernel::LIBOS) {
         default = kernel::LIBOS;

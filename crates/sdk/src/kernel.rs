@@ -12,8 +12,9 @@ use crate::cache;
 use crate::error::{At, Error, Result};
 use crate::install::{Options, Sdk};
 use crate::run::Step;
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fmt, fs};
 
 /// The kernel of the library OS: images for it boot as Xen domains.
 pub const LIBOS: &str = "libos";
@@ -28,28 +29,126 @@ pub(crate) const DEFAULT: &str = "default";
 /// File in a kernel's folder that tells what it was made from.
 const STAMP: &str = "stamp";
 
-/// Installs kernel `name` from its object file or static library (`liblibos.a`) and its linker script.
-pub(crate) fn install(
-    options: &Options,
-    sdk: &Sdk,
-    name: &str,
-    object: &Path,
-    script: Option<&Path>,
-) -> Result<()> {
-    if !object.is_file() {
+/// What a program and a kernel call each other by.
+const ENTRY_POINTS: &str = "libos_*";
+
+/// The tools that make a kernel's object file.
+///
+/// They are those of the Rust toolchain; where a distribution's Rust comes without them, LLVM's or GNU's of the
+/// same purpose serve.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    linker: PathBuf,
+    objcopy: PathBuf,
+}
+
+impl Tools {
+    /// Finds them in the Rust toolchain, else in the search path.
+    pub fn find() -> Result<Self> {
+        let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+        let sysroot = Command::new(rustc).args(["--print", "sysroot"]).output().ok();
+        let sysroot = sysroot.map(|out| PathBuf::from(String::from_utf8_lossy(&out.stdout).trim()));
+        let libraries = sysroot.and_then(|root| fs::read_dir(root.join("lib/rustlib")).ok());
+        let mut dirs: Vec<_> = libraries
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path().join("bin"))
+            .filter(|dir| dir.is_dir())
+            .collect();
+        dirs.extend(env::var_os("PATH").iter().flat_map(env::split_paths));
+        // A tool may be there and not run: some toolchains come without the library that rust-objcopy wants.
+        let runs = |path: &PathBuf| {
+            let mut command = Command::new(path);
+            if is_rust_lld(path) {
+                command.args(["-flavor", "gnu"]);
+            }
+            command.arg("--version").output().is_ok_and(|out| out.status.success())
+        };
+        let find = |names: &[&'static str]| {
+            let candidates =
+                |name| dirs.iter().map(move |dir: &PathBuf| dir.join(name)).filter(|p| p.is_file());
+            let found = names.iter().flat_map(|name| candidates(*name)).find(runs);
+            found.ok_or_else(|| Error::Missing {
+                what: "make the kernel's object file".to_owned(),
+                program: names.join("` or `"),
+                package: "lld binutils",
+                source: std::io::ErrorKind::NotFound.into(),
+            })
+        };
+        Ok(Self {
+            linker: find(&["rust-lld", "ld.lld"])?,
+            objcopy: find(&["rust-objcopy", "llvm-objcopy", "objcopy"])?,
+        })
+    }
+
+    /// The linker for domain images that need no C library.
+    pub fn linker(&self) -> &Path {
+        &self.linker
+    }
+
+    /// The tool that strips.
+    pub fn objcopy(&self) -> &Path {
+        &self.objcopy
+    }
+}
+
+impl fmt::Display for Tools {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        write!(f, "{}, {}", name(&self.linker), name(&self.objcopy))
+    }
+}
+
+/// `rust-lld` plays several linkers and has to be told which.
+fn is_rust_lld(linker: &Path) -> bool {
+    linker.file_name().is_some_and(|name| name == "rust-lld")
+}
+
+/// Makes the kernel's object file `object` from its static library: what its entry points reach, with every other
+/// symbol local, and `_start` to be filled in. This one file lies below services without a C library, and,
+/// joined with a C library's start file, below all other programs ([`KernelFiles`](crate::KernelFiles)).
+pub fn object(tools: &Tools, library: &Path, object: &Path) -> Result<()> {
+    let log = object.with_extension("log");
+    let _ = fs::remove_file(&log);
+    let whole = object.with_extension("whole.o");
+    let mut link = Step::new("link the kernel", &tools.linker, &log);
+    if is_rust_lld(&tools.linker) {
+        link = link.args(["-flavor", "gnu"]);
+    }
+    link.args(["-r", "--undefined-glob", ENTRY_POINTS, "-o"]).arg(&whole).arg(library).run()?;
+    localise(&tools.objcopy, &[], &whole, object, &log)?;
+    fs::remove_file(&whole).at(&whole)
+}
+
+/// Makes all symbols local but the kernel's entry points and `more`.
+fn localise(objcopy: &Path, more: &[&str], from: &Path, to: &Path, log: &Path) -> Result<()> {
+    Step::new("make the kernel's symbols local", objcopy, log)
+        // Objects of Rust carry LLVM bitcode, on which some versions of GNU ld abort.
+        .args(["--remove-section=.llvmbc", "--remove-section=.llvmcmd", "--wildcard"])
+        .args([ENTRY_POINTS].iter().chain(more).map(|name| format!("--keep-global-symbol={name}")))
+        .arg(from)
+        .arg(to)
+        .run()
+}
+
+/// Installs kernel `name` from its object file and its linker script.
+pub(crate) fn install(options: &Options, sdk: &Sdk, name: &str, object: &Path, script: &Path) -> Result<()> {
+    if !is_object(object)? {
         return Err(Error::Malformed {
             path: object.to_path_buf(),
-            reason: "no such kernel object".to_owned(),
+            reason: "not the object file of a kernel (see sdk::kernel::object)".to_owned(),
         });
     }
     let dir = sdk.kernel_dir(name);
-    let mut inputs = vec![cache::sha256(&sdk.sysroot().join("lib/crt1-musl.o"))?, cache::sha256(object)?];
-    if let Some(script) = script {
-        inputs.push(cache::sha256(script)?);
-    }
+    let start = sdk.sysroot().join("lib/crt1-musl.o");
+    let inputs = [&start, object, script].map(cache::sha256).into_iter().collect::<Result<Vec<_>>>()?;
     let stamp = cache::sha256_parts(inputs.iter().map(String::as_bytes));
     if fs::read_to_string(dir.join(STAMP)).is_ok_and(|old| old == stamp) {
         return Ok(());
+    }
+    if name == LIBOS {
+        (options.report)("linking the kernel into crt1.o");
     }
     let log = options.log(&format!("kernel-{name}"));
     let work = options.cache.join("build").join(format!("kernel-{name}"));
@@ -57,37 +156,16 @@ pub(crate) fn install(
         fs::remove_dir_all(&work).at(&work)?;
     }
     fs::create_dir_all(&work).at(&work)?;
-    let what = |step: &str| format!("{step} (kernel {name})");
-    // Prebuilt Rust objects carry LLVM bitcode, on which some versions of GNU ld abort.
-    let stripped = work.join(if is_archive(object)? { "kernel.a" } else { "kernel.o" });
-    Step::new(what("drop bitcode"), "objcopy", &log)
-        .args(["--remove-section=.llvmbc", "--remove-section=.llvmcmd"])
-        .arg(object)
-        .arg(&stripped)
-        .run()?;
     let joined = work.join("joined.o");
-    Step::new(what("join the kernel with crt1.o"), "ld", &log)
+    Step::new(format!("join kernel {name} with crt1.o"), "ld", &log)
         .args(["-m", "elf_x86_64", "-r", "-o"])
         .arg(&joined)
-        .arg(sdk.sysroot().join("lib/crt1-musl.o"))
-        .arg("--whole-archive")
-        .arg(&stripped)
+        .arg(&start)
+        .arg(object)
         .run()?;
-    let crt1 = work.join("crt1.o");
-    Step::new(what("make the kernel's symbols local"), "objcopy", &log)
-        .args(["--wildcard", "--keep-global-symbol=libos_*", "--keep-global-symbol=_start"])
-        // Prebuilt objects of Rust's core refer to the unwinder, which a kernel that aborts never calls.
-        .args(["--weaken-symbol=rust_eh_personality", "--weaken-symbol=_Unwind_Resume"])
-        .arg(&joined)
-        .arg(&crt1)
-        .run()?;
-    if let Some(script) = script {
-        let to = work.join("link.ld");
-        fs::copy(script, &to).at(script)?;
-    }
-    for file in [&stripped, &joined] {
-        fs::remove_file(file).at(file)?;
-    }
+    localise(Path::new("objcopy"), &["_start"], &joined, &work.join("crt1.o"), &log)?;
+    fs::remove_file(&joined).at(&joined)?;
+    fs::copy(script, work.join("link.ld")).at(script)?;
     fs::write(work.join(STAMP), stamp).at(&work)?;
     if dir.exists() {
         fs::remove_dir_all(&dir).at(&dir)?;
@@ -140,7 +218,7 @@ pub(crate) fn install_standin(options: &Options, sdk: &Sdk) -> Result<()> {
             .arg(&object)
             .args(&objects)
             .run()?;
-        install(options, sdk, name, &object, Some(&source.join("link.ld")))?;
+        install(options, sdk, name, &object, &source.join("link.ld"))?;
     }
     Ok(())
 }
@@ -162,11 +240,14 @@ fn replace_link(link: &Path, target: &Path) -> Result<()> {
     fs::rename(&new, link).at(link)
 }
 
-fn is_archive(path: &Path) -> Result<bool> {
+fn is_object(path: &Path) -> Result<bool> {
     use std::io::Read as _;
-    let mut magic = [0; 8];
+    let mut header = [0; 18];
     let mut file = fs::File::open(path).at(path)?;
-    Ok(file.read_exact(&mut magic).is_ok() && &magic == b"!<arch>\n")
+    // e_type 1: relocatable.
+    Ok(file.read_exact(&mut header).is_ok()
+        && header.starts_with(b"\x7fELF\x02\x01")
+        && header[16..] == [1, 0])
 }
 
 fn copy_dir(from: &Path, to: &Path) -> Result<()> {

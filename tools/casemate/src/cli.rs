@@ -15,13 +15,14 @@ Examples:
   casemate demo                      the whole way: build, boot Xen, hash a file in a domain
   casemate build hello               build the image of one package
   casemate run hello --mode pvh      boot it and show its console
+  casemate new greeter && cd greeter && casemate run .
   casemate run target/images/hello --memory 8 -- one two
   casemate test                      everything that can be tested
 
 Without Xen on this machine, casemate boots Xen and a Linux dom0 in QEMU; no virtualisation hardware is needed.
 On a machine whose /proc/xen/capabilities says control_d, it uses that Xen (as root).";
 
-/// Single-purpose Xen domains from Rust: build them, run them, test them.
+/// Single-purpose Xen domains from Rust and C: build them, run them, test them.
 #[derive(Debug, Parser)]
 #[command(name = "casemate", version, after_help = EXAMPLES, arg_required_else_help = true)]
 pub struct Cli {
@@ -41,9 +42,18 @@ pub enum Command {
     Setup(Setup),
     /// Say what is there and what is missing.
     Doctor(Doctor),
-    /// Build the kernel and domain images.
-    #[command(after_help = "Images go to target/images/NAME (stripped) and NAME.debug (with symbols).")]
+    /// Install the tool chain for C and for Rust programs with std.
+    #[command(after_help = SDK_HELP)]
+    Sdk(Sdk),
+    /// Write a small package to start from.
+    #[command(after_help = NEW_HELP)]
+    New(New),
+    /// Build domain images: of services, of Rust programs with std, of C programs.
+    #[command(after_help = BUILD_HELP)]
     Build(Build),
+    /// Say what takes the space in an image.
+    #[command(after_help = SIZE_HELP)]
+    Size(Size),
     /// Check that a file is a bootable domain image.
     Check(Check),
     /// Boot a domain image, show its console, end with its exit status.
@@ -77,12 +87,47 @@ pub enum Command {
     },
 }
 
+const SDK_HELP: &str = "\
+`build`, `run`, `test` and `demo` install it by themselves; this command is for another place, or another source of the
+C library. It needs the network once, unless --musl-source is given. See docs/guide/toolchain.md.
+
+Examples:
+  casemate sdk
+  PATH=$PWD/target/sdk/bin:$PATH
+  x86_64-casemate-linux-musl-gcc hello.c -o hello
+  casemate run ./hello";
+
+const NEW_HELP: &str = "\
+Examples:
+  casemate new counter                         a Rust program with std
+  casemate new counter --language c            a C program with a Makefile
+  casemate new counter --template service      a Rust service over IDC
+  casemate new counter --no-std                the smallest Rust program
+  cd counter && casemate run .";
+
+const BUILD_HELP: &str = "\
+Without a name: the package or Makefile of the current folder; in Casemate's own folder, all of its services.
+A package that uses casemate-service is built without a C library; any other one is built by stock cargo with the
+SDK, build scripts and C code included. In a folder with a Makefile, make runs with CC set to the SDK's compiler.
+
+Images go to target/images/NAME (stripped) and NAME.debug (with symbols); those of make stay where they are.";
+
+const SIZE_HELP: &str = "\
+An image without symbols is looked up as IMAGE.debug. With a link map IMAGE.map (link with CASEMATE_MAP=1 in the
+environment) every byte is accounted for; otherwise symbols are counted.
+
+Examples:
+  casemate size target/images/hello
+  casemate size --compare target/images/hello target/images/echo";
+
 const RUN_HELP: &str = "\
 Exit status: that of the domain; 134 when it crashed, 130 after Ctrl-C, 125 when it could not be run.
 Ctrl-C destroys the domain. What is typed goes to the domain's console.
 
 Examples:
   casemate run hello
+  casemate run .                     the package or Makefile of this folder
+  casemate run --hosted . -- one     the same as a Linux process, for a first look and for gdb
   casemate run target/images/hello --mode pvh --memory 4 -- --name world";
 
 impl Command {
@@ -114,8 +159,75 @@ pub struct Doctor {
 /// Options of `build`.
 #[derive(Debug, Args)]
 pub struct Build {
-    /// Packages to build; all domain packages of the workspace when none is named.
+    /// What to build: packages of Casemate, or folders with a cargo package or a Makefile.
+    #[arg(value_name = "PACKAGE|FOLDER")]
     pub packages: Vec<String>,
+    /// Profile of cargo; `small` trades speed and unwinding for the smallest image.
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `sdk`.
+#[derive(Debug, Args)]
+pub struct Sdk {
+    /// Where to install it; below the target folder when not given.
+    #[arg(long, value_name = "DIR")]
+    pub prefix: Option<PathBuf>,
+    /// Source of musl, a tarball or a folder, in place of the pinned one from Debian.
+    #[arg(long, value_name = "PATH")]
+    pub musl_source: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `new`.
+#[derive(Debug, Args)]
+pub struct New {
+    /// Name of the package and of the folder that is made for it; may be the path of the folder.
+    #[arg(value_name = "NAME")]
+    pub path: PathBuf,
+    /// What it is to become.
+    #[arg(long, value_enum, default_value_t = TemplateArg::Program)]
+    pub template: TemplateArg,
+    /// Its language.
+    #[arg(long, value_enum, default_value_t = LanguageArg::Rust)]
+    pub language: LanguageArg,
+    /// Rust without std, for the smallest image; a service is always so.
+    #[arg(long)]
+    pub no_std: bool,
+}
+
+/// What a new package is to become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TemplateArg {
+    /// Answers messages of other domains over IDC.
+    Service,
+    /// Prints on its console and ends.
+    Program,
+}
+
+/// Language of a new package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LanguageArg {
+    /// A cargo package.
+    Rust,
+    /// A C file and a Makefile.
+    C,
+}
+
+/// Options of `size`.
+#[derive(Debug, Args)]
+pub struct Size {
+    /// The image; with --compare, any number of them.
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+    /// One line for each image instead of the details of one.
+    #[arg(long)]
+    pub compare: bool,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -134,9 +246,15 @@ pub struct Check {
 /// Options of `run`.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// An image file, or a package of the workspace, which is then built.
-    #[arg(value_name = "IMAGE|PACKAGE")]
+    /// An image file; or what is then built: a package of Casemate, a folder with a cargo package or a Makefile.
+    #[arg(value_name = "IMAGE|PACKAGE|FOLDER")]
     pub image: String,
+    /// Run it as a Linux process on this machine instead.
+    #[arg(long, conflicts_with_all = ["mode", "memory", "limit", "extra", "accel"])]
+    pub hosted: bool,
+    /// Profile of cargo, as for `build`.
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
     /// Kind of virtual machine.
     #[arg(long, value_enum, default_value_t = ModeArg::Pv)]
     pub mode: ModeArg,

@@ -10,8 +10,10 @@ mod command;
 mod image;
 mod interrupt;
 mod needs;
+mod project;
 mod session;
 mod symbolize;
+mod toolchain;
 mod ui;
 mod workspace;
 

@@ -129,7 +129,7 @@ fn musl() -> Option<String> {
 }
 
 fn image_tools() -> Option<String> {
-    let tools = crate::image::build::Tools::find().ok()?;
+    let tools = sdk::kernel::Tools::find().ok()?;
     Some(tools.to_string())
 }
 

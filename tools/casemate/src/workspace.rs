@@ -1,27 +1,23 @@
 //! The source tree: where it is, what it contains, and cargo.
 
 use std::{
-    collections::BTreeMap,
     env,
-    ffi::OsString,
-    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use anyhow::{Context, bail};
-use serde::Deserialize;
 
-use crate::ui::Ui;
+use crate::{
+    project::{self, Package, Project},
+    ui::Ui,
+};
 
 /// Target of everything that is linked statically: the kernel, domain images, programs for dom0.
 pub const MUSL: &str = "x86_64-unknown-linux-musl";
 
 /// Environment variable that names the source tree; the launcher sets it.
 const ROOT_VARIABLE: &str = "CASEMATE_ROOT";
-
-/// A package is a domain when it uses this one.
-const SERVICE: &str = "casemate-service";
 
 /// The source tree.
 #[derive(Clone, Debug)]
@@ -31,20 +27,6 @@ pub struct Workspace {
     /// Where everything is built.
     pub target: PathBuf,
 }
-
-/// A package of the workspace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Package {
-    /// Its full name.
-    pub name: String,
-    /// Its programs.
-    pub bins: Vec<String>,
-    /// Does it become domain images?
-    pub is_domain: bool,
-}
-
-/// A program that cargo built: its name and where it is.
-pub type Built = BTreeMap<String, PathBuf>;
 
 impl Workspace {
     /// Finds the tree: `CASEMATE_ROOT`, or the nearest one around the current folder or around this program.
@@ -75,9 +57,17 @@ impl Workspace {
 
     /// A cargo command in the tree.
     pub fn cargo(&self, subcommand: &str) -> Command {
-        let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
-        command.arg(subcommand).current_dir(&self.root);
-        command
+        project::cargo(&self.root, subcommand)
+    }
+
+    /// The tree as a cargo project.
+    ///
+    /// # Errors
+    /// When cargo cannot tell.
+    pub fn project(&self) -> anyhow::Result<Project> {
+        let mut project = Project::at(&self.root)?;
+        project.target.clone_from(&self.target);
+        Ok(project)
     }
 
     /// The packages, in the order of their names.
@@ -85,63 +75,7 @@ impl Workspace {
     /// # Errors
     /// When cargo cannot tell.
     pub fn packages(&self) -> anyhow::Result<Vec<Package>> {
-        let mut command = self.cargo("metadata");
-        command.args(["--no-deps", "--format-version", "1"]).stderr(Stdio::inherit());
-        let output = command.output().context(
-            "cannot run cargo: install Rust (https://rustup.rs), or run ./casemate, which says how",
-        )?;
-        if !output.status.success() {
-            bail!("cargo metadata failed");
-        }
-        parse_metadata(&output.stdout)
-    }
-
-    /// A package by its name, with or without the prefix `casemate-`.
-    ///
-    /// # Errors
-    /// When there is none; the message names those that there are.
-    pub fn package(&self, name: &str) -> anyhow::Result<Package> {
-        let packages = self.packages()?;
-        let full = format!("casemate-{name}");
-        let found = packages.iter().find(|p| p.name == name || p.name == full);
-        match found {
-            Some(package) if package.is_domain => Ok(package.clone()),
-            Some(package) => bail!("the package {} is not a domain: it does not use {SERVICE}", package.name),
-            None => bail!("there is neither a file nor a package {name:?}; domain packages are: {}", {
-                let names = packages.iter().filter(|p| p.is_domain).map(|p| p.name.as_str());
-                names.map(|n| n.strip_prefix("casemate-").unwrap_or(n)).collect::<Vec<_>>().join(", ")
-            }),
-        }
-    }
-
-    /// Runs a cargo build and returns the programs and libraries that it made. Compiler messages go to the
-    /// terminal as they come.
-    ///
-    /// # Errors
-    /// When cargo fails.
-    pub fn build(&self, mut command: Command, what: &str) -> anyhow::Result<Built> {
-        command.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
-        let mut child = command.spawn().context("cannot run cargo")?;
-        let mut built = Built::new();
-        if let Some(stdout) = child.stdout.take() {
-            for line in BufReader::new(stdout).lines() {
-                let line = line.context("cannot read what cargo prints")?;
-                if let Ok(Message { reason, target, executable, filenames }) = serde_json::from_str(&line)
-                    && reason == "compiler-artifact"
-                {
-                    let static_library =
-                        || filenames.into_iter().find(|f| f.extension().is_some_and(|e| e == "a"));
-                    if let Some(path) = executable.or_else(static_library) {
-                        built.insert(target.name, path);
-                    }
-                }
-            }
-        }
-        let status = child.wait().context("cannot wait for cargo")?;
-        if !status.success() {
-            bail!("building {what} failed");
-        }
-        Ok(built)
+        Ok(self.project()?.packages)
     }
 
     /// Builds a Linux program as a static binary, for dom0.
@@ -152,7 +86,7 @@ impl Workspace {
         let mut command = self.cargo("build");
         command.args(["--quiet", "--release", "--package", package, "--target", MUSL]);
         let bar = ui.spinner(format!("building {package}"));
-        let built = self.build(command, package);
+        let built = project::build(command, package);
         bar.finish_and_clear();
         // A program may have a shorter name than its package.
         let program = package.strip_prefix("casemate-").unwrap_or(package);
@@ -165,87 +99,16 @@ impl Workspace {
     pub fn testbed_dir(&self) -> PathBuf {
         self.target.join("testbed")
     }
-
-    /// Folder for finished images.
-    pub fn images_dir(&self) -> PathBuf {
-        self.target.join("images")
-    }
 }
 
+/// Is this the folder of the tree?
 fn is_root(dir: &Path) -> bool {
     dir.join("crates/testbed/Cargo.toml").is_file() && dir.join("tools/agent/Cargo.toml").is_file()
-}
-
-/// A message of cargo (`cargo build --message-format=json`).
-#[derive(Deserialize)]
-struct Message {
-    reason: String,
-    target: MessageTarget,
-    executable: Option<PathBuf>,
-    #[serde(default)]
-    filenames: Vec<PathBuf>,
-}
-
-#[derive(Deserialize)]
-struct MessageTarget {
-    name: String,
-}
-
-fn parse_metadata(json: &[u8]) -> anyhow::Result<Vec<Package>> {
-    #[derive(Deserialize)]
-    struct Metadata {
-        packages: Vec<RawPackage>,
-    }
-    #[derive(Deserialize)]
-    struct RawPackage {
-        name: String,
-        dependencies: Vec<Named>,
-        targets: Vec<RawTarget>,
-    }
-    #[derive(Deserialize)]
-    struct Named {
-        name: String,
-    }
-    #[derive(Deserialize)]
-    struct RawTarget {
-        name: String,
-        kind: Vec<String>,
-    }
-    let metadata: Metadata =
-        serde_json::from_slice(json).context("cargo metadata printed something unknown")?;
-    let mut packages: Vec<_> = metadata
-        .packages
-        .into_iter()
-        .map(|p| Package {
-            is_domain: p.dependencies.iter().any(|d| d.name == SERVICE),
-            bins: p
-                .targets
-                .into_iter()
-                .filter(|t| t.kind.iter().any(|k| k == "bin"))
-                .map(|t| t.name)
-                .collect(),
-            name: p.name,
-        })
-        .collect();
-    packages.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(packages)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn packages_are_told_apart() {
-        let json = br#"{"packages":[
-            {"name":"casemate-hello","dependencies":[{"name":"casemate-service"}],
-             "targets":[{"name":"casemate-hello","kind":["bin"]}]},
-            {"name":"casemate-agent","dependencies":[],"targets":[{"name":"x","kind":["lib"]}]}]}"#;
-        let packages = parse_metadata(json).unwrap();
-        assert_eq!(packages[0].name, "casemate-agent");
-        assert!(!packages[0].is_domain && packages[0].bins.is_empty());
-        assert!(packages[1].is_domain && packages[1].bins == ["casemate-hello"]);
-    }
 
     #[test]
     fn the_tree_around_this_test_is_found() {

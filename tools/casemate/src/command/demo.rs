@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use testbed::{DomainConfig, TestBed, host, proto::Mode};
 
 use super::{build::build_packages, setup};
-use crate::{cli, image::build::Image, interrupt::Interrupt, session, ui::Ui, workspace::Workspace};
+use crate::{cli, image::finish::Image, interrupt::Interrupt, session, ui::Ui, workspace::Workspace};
 
 /// The service domain and its client.
 const SERVICE: &str = "digest";

@@ -16,7 +16,7 @@ use testbed::{
 };
 
 use super::build::build_packages;
-use crate::{cli, image::build::Image, session, ui::Ui, workspace::Workspace};
+use crate::{cli, image::finish::Image, session, ui::Ui, workspace::Workspace};
 
 /// Image that prints the cycles from its first instruction to the application.
 const BOOT: &str = "boot";

@@ -6,8 +6,11 @@ mod demo;
 mod docs;
 mod doctor;
 mod measure;
+mod new;
 mod run;
+mod sdk;
 mod setup;
+mod size;
 mod symbolize;
 mod test;
 
@@ -27,6 +30,9 @@ pub fn dispatch(cli: Cli, ui: &Ui) -> anyhow::Result<ExitCode> {
         Command::Setup(options) => setup::setup(&options, ui),
         Command::Doctor(options) => doctor::doctor(&options, ui),
         Command::Build(options) => build::build(&options, ui),
+        Command::Sdk(options) => sdk::sdk(&options, ui),
+        Command::New(options) => new::new(&options, ui),
+        Command::Size(options) => size::size(&options),
         Command::Check(options) => check::check(&options, ui),
         Command::Run(options) => run::run(&options, ui),
         Command::Symbolize(options) => symbolize::symbolize(&options),

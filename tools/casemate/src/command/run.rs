@@ -1,21 +1,24 @@
 //! `casemate run`.
 
 use std::{
+    fs,
     io::{self, Read, Write},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode},
     sync::Arc,
     thread,
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+use sdk::check::{Kind, kind_of, layout};
 use testbed::{
     Domain, DomainConfig, command_line,
     proto::{End, Reason},
 };
 
-use super::build::build_packages;
+use super::build::{Builder, Source, is_source};
 use crate::{
     cli,
     image::check::{self, ImageInfo},
@@ -41,11 +44,14 @@ const LAST_WORDS: usize = 64 * 1024;
 /// When it cannot be run at all.
 pub fn run(options: &cli::Run, ui: &Ui) -> anyhow::Result<ExitCode> {
     let workspace = Workspace::find()?;
-    let (image, info) = find_image(&workspace, &options.image, ui)?;
+    if options.hosted {
+        return run_hosted(&workspace, options, ui);
+    }
+    let (image, info) = find_image(&workspace, options, ui)?;
     info.fits(options.mode.into(), options.memory)
         .with_context(|| format!("{} cannot be run", image.display()))?;
-    if let Err(e) = info.has_no_writable_code() {
-        ui.warn(format!("{}: {e}", image.display()));
+    for problem in layout(&fs::read(&image).unwrap_or_default()) {
+        ui.warn(format!("{}: {problem}", image.display()));
     }
     let cmdline = command_line(&options.args).map_err(anyhow::Error::msg)?;
     let interrupt = Interrupt::install()?;
@@ -77,21 +83,57 @@ pub fn run(options: &cli::Run, ui: &Ui) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(status))
 }
 
-/// An image file by its path, or the image of a package, built now.
-fn find_image(workspace: &Workspace, name: &str, ui: &Ui) -> anyhow::Result<(PathBuf, ImageInfo)> {
-    let path = Path::new(name);
-    if path.exists() || name.contains(['/', '.']) {
-        return Ok((path.to_owned(), check::check_file(path)?));
+/// An image file by its path, or the image of what is built now.
+fn find_image(workspace: &Workspace, options: &cli::Run, ui: &Ui) -> anyhow::Result<(PathBuf, ImageInfo)> {
+    let name = options.image.as_str();
+    if is_image(name) {
+        return Ok((PathBuf::from(name), check::check_file(Path::new(name))?));
     }
-    let package = workspace.package(name)?;
-    let images = build_packages(workspace, &[package.name], ui)?;
-    match images.as_slice() {
-        [image] => Ok((image.path.clone(), image.info.clone())),
-        several => bail!("{name} has several images; name one of: {}", {
-            let paths = several.iter().map(|i| i.path.display().to_string());
-            paths.collect::<Vec<_>>().join(", ")
+    let source = Source::named(workspace, name)?;
+    let images = Builder::new(workspace, options.profile.as_deref(), ui).images(&source)?;
+    let path = only(name, images.iter().map(|image| image.path.as_path()))?;
+    let image = images.iter().find(|image| image.path == path);
+    image.map(|image| (image.path.clone(), image.info.clone())).with_context(|| format!("no image {name}"))
+}
+
+/// Does it name a file, there or not, rather than something to build?
+fn is_image(name: &str) -> bool {
+    let path = Path::new(name);
+    path.is_file()
+        || (!path.is_dir() && name.contains(['/', '.']))
+        || (path.is_dir() && !is_source(path) && name.contains('/'))
+}
+
+/// The one file that was built.
+fn only<'a>(name: &str, paths: impl Iterator<Item = &'a Path>) -> anyhow::Result<PathBuf> {
+    match *paths.collect::<Vec<_>>() {
+        [path] => Ok(path.to_owned()),
+        ref several => bail!("{name} has several images; name one of: {}", {
+            several.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
         }),
     }
+}
+
+/// Becomes the program, built to run on this machine.
+fn run_hosted(workspace: &Workspace, options: &cli::Run, ui: &Ui) -> anyhow::Result<ExitCode> {
+    let name = options.image.as_str();
+    let program = if is_image(name) {
+        let path = PathBuf::from(name);
+        let data = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        ensure!(
+            kind_of(&data) == Some(Kind::LinuxProcess),
+            "{name} is not linked for the stand-in kernel: link it with -mkernel=standin, or CASEMATE_KERNEL=standin \
+             in the environment"
+        );
+        path
+    } else {
+        let source = Source::named(workspace, name)?;
+        let programs = Builder::new(workspace, options.profile.as_deref(), ui).hosted(&source)?;
+        only(name, programs.values().map(PathBuf::as_path))?
+    };
+    let program = std::path::absolute(&program)?;
+    let error = Command::new(&program).args(&options.args).exec();
+    Err(error).with_context(|| format!("cannot run {}", program.display()))
 }
 
 /// Adds advice to what the toolstack says.

@@ -2,4 +2,7 @@
 
 pub mod build;
 pub mod check;
+pub mod finish;
+pub mod make;
+pub mod program;
 pub mod sample;

@@ -15,7 +15,7 @@ use super::{
     report::{Report, Verdict},
 };
 use crate::{
-    command::run::debug_file, image::build::Image, symbolize::Symbolizer, ui::Ui, workspace::Workspace,
+    command::run::debug_file, image::finish::Image, symbolize::Symbolizer, ui::Ui, workspace::Workspace,
 };
 
 /// Every test runs in each of these, unless it says otherwise.

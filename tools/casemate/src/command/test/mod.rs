@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use self::report::Report;
 use crate::{
-    cli, command::build::build_packages, command::setup, image::build::Image, interrupt::Interrupt, session,
+    cli, command::build::build_packages, command::setup, image::finish::Image, interrupt::Interrupt, session,
     ui::Ui, workspace::Workspace,
 };
 

@@ -7,7 +7,7 @@ use testbed::{Domain, DomainConfig, TestBed, proto::Mode};
 
 use super::report::{Report, Verdict};
 use crate::{
-    image::build::Image,
+    image::finish::Image,
     ui::{self, Ui},
     workspace::Workspace,
 };

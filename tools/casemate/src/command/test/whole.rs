@@ -15,7 +15,7 @@ use testbed::{DomainConfig, Error, Limits, TestBed, proto::Mode};
 use self::process::Cli;
 use super::report::{Report, Verdict};
 use crate::{
-    image::{build::Image, sample},
+    image::{finish::Image, sample},
     session,
     ui::Ui,
     workspace::Workspace,

@@ -1,0 +1,12 @@
+# Made by `casemate new`. `casemate build` and `casemate run .` run this and bring the compiler along. For plain make:
+#   PATH=@ROOT@/target/sdk/bin:$PATH make
+CC = x86_64-casemate-linux-musl-gcc
+CFLAGS = -Os -g -Wall -Wextra
+
+@NAME@: main.c
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ main.c
+
+clean:
+	rm -f @NAME@
+
+.PHONY: clean
