@@ -59,6 +59,18 @@ pub fn needs() -> Vec<Need> {
         need("make", "builds the C library", program("make"), packages(&["make"])),
         need("patch", "applies its security fixes", program("patch"), packages(&["patch"])),
         need("xz", "unpacks its source", program("xz"), packages(&["xz-utils"])),
+        need("Clang", "second compiler of the tool chain", program("clang"), packages(&["clang"])),
+        need("m4", "builds GMP, to test the tool chain", program("m4"), packages(&["m4"])),
+        need("CMake", "builds Mbed TLS, to test it", program("cmake"), packages(&["cmake"])),
+        need("meson", "builds LZ4, to test it", program("meson"), packages(&["meson"])),
+        need("ninja", "under meson", program("ninja"), packages(&["ninja-build"])),
+        need("perl", "builds OpenSSL, to test it", perl(), packages(&["perl"])),
+        need(
+            "pkg-config",
+            "finds libraries for the tool chain",
+            program("pkg-config"),
+            packages(&["pkg-config"]),
+        ),
         need(
             "Xen's headers",
             "test of the ABI crate",
@@ -126,6 +138,11 @@ fn musl() -> Option<String> {
     let has_std =
         fs::read_dir(dir).ok()?.flatten().any(|e| e.file_name().to_string_lossy().starts_with("libstd-"));
     has_std.then(|| MUSL.to_owned())
+}
+
+/// OpenSSL's build wants the modules of the whole package, not perl-base's.
+fn perl() -> Option<String> {
+    first_line("perl", &["-MIPC::Cmd", "-MPod::Usage", "-e", "print $^V"])
 }
 
 fn image_tools() -> Option<String> {

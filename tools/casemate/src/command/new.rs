@@ -19,7 +19,7 @@ type File = (&'static str, &'static str);
 
 /// What a package is made from.
 #[derive(Debug)]
-struct Template {
+pub struct Template {
     /// Words for the person.
     what: &'static str,
     files: &'static [File],
@@ -33,7 +33,36 @@ macro_rules! template {
     };
 }
 
-const RUST_PROGRAM: Template = Template {
+impl Template {
+    /// Writes the files into a folder, over those that are there.
+    ///
+    /// # Errors
+    /// When one cannot be written.
+    pub fn write(&self, workspace: &Workspace, dir: &Path, name: &str) -> anyhow::Result<()> {
+        // In strings of TOML, and in a Makefile's comment.
+        let root = workspace.root.canonicalize().unwrap_or_else(|_| workspace.root.clone());
+        let root = root.to_str().filter(|root| !root.contains(['"', '\\', '\n'])).with_context(|| {
+            format!("{} cannot be written into a manifest; move the tree to another folder", root.display())
+        })?;
+        for (file, text) in self.files {
+            let path = dir.join(file);
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
+            }
+            let text = text.replace("@NAME@", name).replace("@ROOT@", root);
+            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        if self.locked {
+            // Then cargo needs no network that the tree itself did not need.
+            let (from, to) = (workspace.root.join("Cargo.lock"), dir.join("Cargo.lock"));
+            fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// A program in Rust with std.
+pub const RUST_PROGRAM: Template = Template {
     what: "a Rust program with std",
     files: &[
         ("Cargo.toml", template!("rust-program.toml")),
@@ -43,7 +72,8 @@ const RUST_PROGRAM: Template = Template {
     locked: false,
 };
 
-const RUST_NO_STD: Template = Template {
+/// A program in Rust without std.
+pub const RUST_NO_STD: Template = Template {
     what: "a Rust program without std",
     files: &[
         ("Cargo.toml", template!("rust-no-std.toml")),
@@ -53,7 +83,8 @@ const RUST_NO_STD: Template = Template {
     locked: true,
 };
 
-const RUST_SERVICE: Template = Template {
+/// A service in Rust over IDC.
+pub const RUST_SERVICE: Template = Template {
     what: "a Rust service over IDC",
     files: &[
         ("Cargo.toml", template!("rust-service.toml")),
@@ -63,7 +94,8 @@ const RUST_SERVICE: Template = Template {
     locked: true,
 };
 
-const C_PROGRAM: Template = Template {
+/// A program in C.
+pub const C_PROGRAM: Template = Template {
     what: "a C program",
     files: &[
         ("Makefile", template!("c-program.mk")),
@@ -114,24 +146,7 @@ pub fn new(options: &cli::New, ui: &Ui) -> anyhow::Result<ExitCode> {
     check_name(name, options.template)?;
     let dir = &options.path;
     ensure!(fs::symlink_metadata(dir).is_err(), "{} is there already; choose another name", dir.display());
-    // In strings of TOML, and in a Makefile's comment.
-    let root = workspace.root.canonicalize().unwrap_or_else(|_| workspace.root.clone());
-    let root = root.to_str().filter(|root| !root.contains(['"', '\\', '\n'])).with_context(|| {
-        format!("{} cannot be written into a manifest; move the tree to another folder", root.display())
-    })?;
-    for (file, text) in template.files {
-        let path = dir.join(file);
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
-        }
-        let text = text.replace("@NAME@", name).replace("@ROOT@", root);
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    if template.locked {
-        // Then cargo needs no network that the tree itself did not need.
-        let (from, to) = (workspace.root.join("Cargo.lock"), dir.join("Cargo.lock"));
-        fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
-    }
+    template.write(&workspace, dir, name)?;
     ui.step(format!("{}: {}. Next: cd {0} && casemate run .", dir.display(), template.what));
     Ok(ExitCode::SUCCESS)
 }

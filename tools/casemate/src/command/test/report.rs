@@ -69,6 +69,11 @@ impl Report {
         self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
     }
 
+    /// Part of the names of the tests that are wanted; nothing when all are.
+    pub fn only(&self) -> Option<&str> {
+        self.only.as_deref()
+    }
+
     /// Adds and prints a result; its time is that since the result before.
     pub fn add(&mut self, name: &str, verdict: Verdict) {
         let now = Instant::now();
