@@ -10,7 +10,8 @@
 //! 16-byte aligned and points at `argc`, followed by `argv[]`, 0, `envp[]`, 0 and the auxiliary vector
 //! (`AT_PHDR`, `AT_PHENT`, `AT_PHNUM`, `AT_PAGESZ`, `AT_RANDOM`, `AT_ENTRY`). So a C library's `crt1.o`
 //! fits as it is. The words of the domain's command line are the arguments; `env.NAME=VALUE` becomes an
-//! environment variable, and words that begin with `libos.` are the kernel's own.
+//! environment variable, and words that begin with `libos.` are the kernel's own. The 16 bytes at `AT_RANDOM`
+//! are good for a stack canary and for nothing else; see [`libos_random`].
 //!
 //! # Conventions
 //! - A signed result below zero is a negated Linux `errno` value (see [`errno`]).
@@ -119,6 +120,38 @@ pub struct MemoryInfo {
     pub rodata_end: u64,
 }
 
+/// Index of RDSEED or RDRAND in [`EntropyInfo::sources`].
+pub const ENTROPY_HARDWARE: usize = 0;
+/// Index of the jitter of time in [`EntropyInfo::sources`].
+pub const ENTROPY_JITTER: usize = 1;
+/// Index of the toolstack's seed in [`EntropyInfo::sources`].
+pub const ENTROPY_SEED: usize = 2;
+
+/// A source of randomness.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct EntropySource {
+    /// 1: it is there and was used; 0: not there, switched off, or not looked at yet.
+    pub present: u32,
+    /// 1: it has passed every test so far.
+    pub healthy: u32,
+    /// Samples taken: words of the hardware, times, bytes of the seed.
+    pub samples: u64,
+    /// Times that it failed a test, was malformed, or did not answer.
+    pub failures: u64,
+}
+
+/// What the kernel knows of its sources of randomness, filled by [`libos_entropy_info`]. Nothing is looked at
+/// before the first [`libos_random`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct EntropyInfo {
+    /// The sources, by the `ENTROPY_` numbers.
+    pub sources: [EntropySource; 3],
+    /// How often the generator was fed anew after its start.
+    pub reseeds: u64,
+}
+
 /// State of an event channel, as `EVTCHNOP_status` reports it (`xen/event_channel.h`).
 pub mod evtchn_status {
     /// Not in use.
@@ -192,6 +225,22 @@ unsafe extern "C" {
     /// # Safety
     /// `out` is valid for writes.
     pub fn libos_memory_info(out: *mut MemoryInfo);
+
+    // ---- randomness ------------------------------------------------------------------------------
+
+    /// Fills `buf` with random bytes fit for keys, from a generator that at least two healthy sources feed (RDSEED
+    /// or RDRAND, jitter, the toolstack's seed). 0, or `-EIO` when fewer are healthy: the console says which, once,
+    /// and `buf` holds zeros. *Switches.*
+    ///
+    /// # Safety
+    /// `buf` points at `len` writable bytes.
+    pub fn libos_random(buf: *mut u8, len: usize) -> isize;
+
+    /// Fills `out`.
+    ///
+    /// # Safety
+    /// `out` is valid for writes.
+    pub fn libos_entropy_info(out: *mut EntropyInfo);
 
     // ---- threads ---------------------------------------------------------------------------------
 

@@ -22,5 +22,6 @@ pub mod xen;
 
 pub mod arch;
 pub mod cmdline;
+pub mod entropy;
 pub mod mm;
 pub mod pvclock;

@@ -28,11 +28,13 @@ const MAX_STACK_KIB: usize = 1 << 20;
 
 struct Start {
     stack: usize,
+    line: &'static [u8],
     info: BootInfo,
 }
 
 static START: Global<Start> = Global::new(Start {
     stack: 0,
+    line: &[],
     info: BootInfo {
         abi_version: ABI_VERSION,
         mode: 0,
@@ -49,13 +51,19 @@ pub fn info() -> BootInfo {
     START.with(|s| s.info)
 }
 
+/// The domain's command line.
+pub fn line() -> &'static [u8] {
+    START.with(|s| s.line)
+}
+
 /// Starts the first thread. `enough` is false when memory was too short to set everything up.
-pub fn go(enough: bool, tsc_entry: u64, line: &[u8]) -> ! {
+pub fn go(enough: bool, tsc_entry: u64, line: &'static [u8]) -> ! {
     if !enough {
         short_of_memory();
     }
     clock::begin();
     START.with(|s| {
+        s.line = line;
         s.info.mode = if cpu::is_pv() { BootMode::Pv as u32 } else { BootMode::Pvh as u32 };
         s.info.tsc_entry = tsc_entry;
         s.info.xen_version = hypercall::xen_version();
@@ -169,8 +177,9 @@ fn build_stack(mut stack: Stack, line: &[u8]) -> usize {
     stack.at as usize
 }
 
-/// Sixteen bytes for `AT_RANDOM`, which seeds no more than a C library's stack canary: RDRAND where there is
-/// one, the time-stamp counter mixed in.
+/// Sixteen bytes for `AT_RANDOM`, which seeds no more than a C library's stack canary, and is good for nothing
+/// else: RDRAND where there is one, the time-stamp counter mixed in. Random numbers come from [`crate::entropy`],
+/// whose start would cost every domain more than its whole boot.
 fn random_bytes() -> [u8; 16] {
     let mut words = [cpu::rdtsc(), cpu::rdtsc().rotate_left(32)];
     words.iter_mut().for_each(|w| *w ^= cpu::random().unwrap_or(0));

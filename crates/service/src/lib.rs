@@ -1,4 +1,4 @@
-//! What a `no_std` service needs around its `main`: start code, heap, console, threads, clock, xenstore.
+//! What a `no_std` service needs around its `main`: start code, heap, console, threads, clock, random numbers, xenstore.
 //!
 //! ```ignore
 //! #![no_std]
@@ -26,6 +26,7 @@ pub mod console;
 #[path = "../../libos/src/mm/mem.rs"]
 mod mem;
 pub mod memory;
+pub mod random;
 mod start;
 pub mod sync;
 pub mod sys;

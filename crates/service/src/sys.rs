@@ -6,7 +6,7 @@
 
 use crate::Errno;
 use core::ffi::c_void;
-use libos_sys::{self as sys, BootInfo, MemoryInfo};
+use libos_sys::{self as sys, BootInfo, EntropyInfo, MemoryInfo};
 
 /// See [`libos_sys::libos_exit`].
 pub fn exit(status: i32) -> ! {
@@ -33,6 +33,21 @@ pub fn memory_info() -> MemoryInfo {
     let mut info = MemoryInfo::default();
     // SAFETY: valid for writes.
     unsafe { sys::libos_memory_info(&raw mut info) };
+    info
+}
+
+/// See [`libos_sys::libos_random`].
+pub fn random(buffer: &mut [u8]) -> Result<(), Errno> {
+    // SAFETY: a slice.
+    let result = unsafe { sys::libos_random(buffer.as_mut_ptr(), buffer.len()) };
+    Errno::check(result as i64).map(|_| ())
+}
+
+/// See [`libos_sys::libos_entropy_info`].
+pub fn entropy_info() -> EntropyInfo {
+    let mut info = EntropyInfo::default();
+    // SAFETY: valid for writes.
+    unsafe { sys::libos_entropy_info(&raw mut info) };
     info
 }
 

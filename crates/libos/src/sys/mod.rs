@@ -7,13 +7,14 @@
 pub mod linux;
 mod user;
 
+use crate::entropy;
 use crate::mm::{self, window};
 use crate::report;
 use crate::sched::{self, Wait};
 use crate::start;
 use crate::xen::{clock, console, evtchn, gnttab, xenstore};
 use core::ffi::c_void;
-use libos_sys::{BootInfo, MemoryInfo, errno};
+use libos_sys::{BootInfo, EntropyInfo, MemoryInfo, errno};
 use user::{FromAbi, In, Out};
 
 type Entry = extern "C" fn(*mut c_void);
@@ -129,6 +130,14 @@ line! {
 
     fn libos_xenstore_event(buf: *mut u8 => Out<u8>, cap: usize => usize, deadline: u64 => u64) -> isize {
         xenstore::event(buf.slice(cap), deadline)
+    }
+
+    fn libos_random(buf: *mut u8 => Out<u8>, len: usize => usize) -> isize {
+        entropy::fill(buf.slice(len)).map_or(-errno::EIO as isize, |()| 0)
+    }
+
+    fn libos_entropy_info(out: *mut EntropyInfo => Out<EntropyInfo>) {
+        out.write(entropy::info());
     }
 
     fn libos_exit(status: i32 => i32) -> ! {

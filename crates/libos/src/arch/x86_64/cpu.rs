@@ -102,12 +102,47 @@ pub fn random() -> Option<u64> {
     if cpuid_domain(1, 0)[2] >> 30 & 1 == 0 {
         return None;
     }
-    (0..10).find_map(|_| {
-        let (value, ok): (u64, u8);
-        // SAFETY: the instruction is there (CPUID) and changes only its target and the flags.
-        unsafe { asm!("rdrand {}", "setc {}", out(reg) value, out(reg_byte) ok, options(nomem, nostack)) };
-        (ok != 0).then_some(value)
-    })
+    HardwareRandom { rdseed: false }.word()
+}
+
+/// The processor's random number generator; a value is proof that the instruction is there.
+#[derive(Clone, Copy)]
+pub struct HardwareRandom {
+    rdseed: bool,
+}
+
+impl HardwareRandom {
+    /// Looks for it (Intel SDM, CPUID leaves 1 and 7).
+    pub fn find() -> Option<Self> {
+        let rdseed = || cpuid_domain(0, 0)[0] >= 7 && cpuid_domain(7, 0)[1] >> 18 & 1 == 1;
+        (cpuid_domain(1, 0)[2] >> 30 & 1 == 1).then(|| Self { rdseed: rdseed() })
+    }
+
+    /// A word from RDSEED, which may have run dry for a moment; or from RDRAND, where there is no RDSEED or it stays
+    /// dry.
+    pub fn word(self) -> Option<u64> {
+        let seed = || {
+            let (value, ok): (u64, u8);
+            // SAFETY: the instruction is there (CPUID) and changes only its target and the flags.
+            unsafe {
+                asm!("rdseed {}", "setc {}", out(reg) value, out(reg_byte) ok, options(nomem, nostack))
+            };
+            if ok == 0 {
+                relax();
+            }
+            (ok != 0).then_some(value)
+        };
+        let random = || {
+            let (value, ok): (u64, u8);
+            // SAFETY: as above.
+            unsafe {
+                asm!("rdrand {}", "setc {}", out(reg) value, out(reg_byte) ok, options(nomem, nostack))
+            };
+            (ok != 0).then_some(value)
+        };
+        let seeded = if self.rdseed { (0..100).find_map(|_| seed()) } else { None };
+        seeded.or_else(|| (0..10).find_map(|_| random()))
+    }
 }
 
 /// Hint that the processor waits in a loop.

@@ -166,7 +166,7 @@ unsafe extern "C" fn libos_boot_pvh(info: &HvmStartInfo, tsc: u64) -> ! {
     if let Some((ring, port)) = page(HVM_PARAM_STORE_PFN, HVM_PARAM_STORE_EVTCHN) {
         xen::xenstore::init(ring, port);
     }
-    let mut command_line = [0; COMMAND_LINE];
-    DESCRIPTORS.with(|d| command_line.copy_from_slice(&d.command_line));
-    start::go(enough, tsc, &command_line[..len])
+    let line = DESCRIPTORS.with(|d| d.command_line.as_ptr());
+    // SAFETY: a static that was filled above, and that nobody looks at from now on but through this slice.
+    start::go(enough, tsc, unsafe { core::slice::from_raw_parts(line, len) })
 }
