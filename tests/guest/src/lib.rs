@@ -12,6 +12,7 @@
 //! | `expect: exit N` | exit status N |
 //! | `expect: idle` | from now to its end the domain uses less than 5 % of a processor |
 //! | `expect: input TEXT` | the test bed types TEXT and a newline |
+//! | `expect: line TEXT` | the console shows this line, once |
 
 #![no_std]
 #![cfg(casemate)]

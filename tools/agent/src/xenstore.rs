@@ -1,4 +1,4 @@
-//! A small xenstore client: read, and watch. One request at a time on a connection of its own.
+//! A small xenstore client: read, write, and watch. One request at a time on a connection of its own.
 //!
 //! Source: `xen/io/xs_wire.h` (message header and types).
 
@@ -10,6 +10,8 @@ use std::{
 
 const XS_READ: u32 = 2;
 const XS_WATCH: u32 = 4;
+const XS_WRITE: u32 = 11;
+const XS_SET_PERMS: u32 = 14;
 const XS_WATCH_EVENT: u32 = 15;
 const XS_ERROR: u32 = 16;
 
@@ -59,6 +61,26 @@ impl Xenstore {
             Err(e) if e == "ENOENT" => Ok(None),
             Err(e) => Err(io::Error::other(format!("xenstore: reading {path}: {e}"))),
         }
+    }
+
+    /// Writes a node that only one domain may see, and own, and remove (dom0 may always).
+    ///
+    /// # Errors
+    /// Those of the connection, or what xenstored answers.
+    pub fn write_private(&mut self, path: &str, value: &[u8], domid: u16) -> io::Result<()> {
+        let path_bytes = path.as_bytes();
+        // Nobody must see the value before the permissions are right. The owner is named first, with what all others
+        // may do: nothing.
+        let owner = format!("n{domid}");
+        for (kind, body) in [
+            (XS_WRITE, [path_bytes, b"\0"].concat()),
+            (XS_SET_PERMS, [path_bytes, b"\0", owner.as_bytes(), b"\0"].concat()),
+            (XS_WRITE, [path_bytes, b"\0", value].concat()),
+        ] {
+            let answer = self.request(kind, &body)?;
+            answer.map_err(|e| io::Error::other(format!("xenstore: writing {path}: {e}")))?;
+        }
+        Ok(())
     }
 
     /// Watches a node. The first event comes at once.

@@ -1,35 +1,66 @@
 //! Xen's toolstack `xl`, as far as the agent needs it.
 
 use std::{
-    fs,
+    fs, io,
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
+use rustix::rand::{GetRandomFlags, getrandom};
 use testbed::proto::{DomainSpec, DomainState, Reason};
+
+use crate::xenstore::Xenstore;
 
 /// At most this many lines of Xen's log are reported for one crash.
 const LOG_LINES: usize = 60;
 
-/// Creates a domain from a specification and lets it run; returns its id and the time it took.
+/// Bytes of a domain's seed of randomness.
+const SEED_BYTES: usize = 48;
+
+/// Creates a domain from a specification, seeds it and lets it run; returns its id and the time it took.
 ///
 /// # Errors
-/// What `xl` says.
+/// What `xl` or xenstored says; then there is no such domain.
 pub fn create(spec: &DomainSpec, config_path: &str) -> Result<(u16, Duration), String> {
     fs::write(config_path, config(spec)?).map_err(|e| format!("{config_path}: {e}"))?;
     let began = Instant::now();
-    // `-e`: nobody but this agent reacts to the end of the domain.
-    let created = xl(&["create", "-e", "-q", config_path])?;
-    let took = began.elapsed();
+    // `-e`: nobody but this agent reacts to the end of the domain. `-p`: the seed has to be there before the first
+    // instruction.
+    let created = xl(&["create", "-e", "-p", "-q", config_path])?;
     if !created.status.success() {
         return Err(format!("xl create failed:\n{}", text(&created.stderr)));
     }
-    let id = xl(&["domid", &spec.name])?;
-    let Ok(id) = text(&id.stdout).trim().parse() else {
+    let started = start(&spec.name);
+    if started.is_err() {
         xl(&["destroy", &spec.name])?;
-        return Err(format!("xl domid failed: {}", text(&id.stderr)));
-    };
-    Ok((id, took))
+    }
+    Ok((started?, began.elapsed()))
+}
+
+/// Seeds a domain that is still paused, and lets it run; its id.
+fn start(name: &str) -> Result<u16, String> {
+    let id = xl(&["domid", name])?;
+    let stdout = text(&id.stdout);
+    let parsed = stdout.trim().parse();
+    let domid: u16 = parsed.map_err(|_| format!("xl domid failed: {}", text(&id.stderr)))?;
+    seed(domid).map_err(|e| format!("domain {domid} cannot be given a seed: {e}"))?;
+    let output = xl(&["unpause", &domid.to_string()])?;
+    if !output.status.success() {
+        return Err(format!("xl unpause failed:\n{}", text(&output.stderr)));
+    }
+    Ok(domid)
+}
+
+/// Leaves fresh random bytes from this kernel where the domain's kernel looks for a seed (`libos::entropy`).
+fn seed(domid: u16) -> io::Result<()> {
+    let mut bytes = [0; SEED_BYTES];
+    let got = getrandom(&mut bytes, GetRandomFlags::empty())?;
+    if got < SEED_BYTES {
+        return Err(io::Error::other("getrandom gave too little"));
+    }
+    let digits: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    let path = format!("/local/domain/{domid}/data/entropy-seed");
+    Xenstore::connect()?.write_private(&path, digits.as_bytes(), domid)
 }
 
 /// Destroys a domain; one that is gone already is fine.

@@ -167,7 +167,9 @@ mod kernel {
         let (states, failed, starved) = POOL.with(Pool::news);
         for ((name, state), failed) in NAMES.iter().zip(states).zip(failed) {
             if let (State::Failed(why), true) = (state, failed) {
-                ["libos: entropy source ", name, " does not count any more: ", why, "\n"].map(say);
+                ["libos: entropy source ", name, " does not count any more: ", why, "\n"]
+                    .into_iter()
+                    .for_each(say);
             }
         }
         if starved {
@@ -180,7 +182,7 @@ mod kernel {
                     State::Healthy => "healthy",
                     State::Failed(_) => "failed",
                 };
-                [if i == 0 { ": " } else { ", " }, name, " ", state].map(say);
+                [if i == 0 { ": " } else { ", " }, name, " ", state].into_iter().for_each(say);
             }
             say("\n");
         }

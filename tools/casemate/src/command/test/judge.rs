@@ -40,6 +40,8 @@ pub enum Expectation {
     Idle,
     /// The test bed types this text and a newline.
     Input(String),
+    /// Exactly this line on the console, once.
+    Line(String),
 }
 
 impl Expectation {
@@ -55,6 +57,7 @@ impl Expectation {
             "xen-crash" => Some(Self::XenCrash),
             "idle" => Some(Self::Idle),
             "input" => Some(Self::Input(rest.to_owned())),
+            "line" if !rest.is_empty() => Some(Self::Line(rest.to_owned())),
             "exit" => rest.parse().ok().map(Self::Exit),
             "panic" => Some(Self::Panic(rest.to_owned())),
             "kernel" => rest.strip_prefix("panic").map(|rest| Self::KernelPanic(rest.trim().to_owned())),
@@ -96,9 +99,20 @@ impl Run {
         if let Err(why) = self.idle_enough() {
             return Verdict::Failure(why);
         }
+        for expectation in &self.expectations {
+            if let Expectation::Line(text) = expectation {
+                let count = self.console.lines().filter(|l| l.trim_end() == text).count();
+                if count != 1 {
+                    return Verdict::Failure(format!(
+                        "{count} times instead of once: {text}\n{}",
+                        self.tail()
+                    ));
+                }
+            }
+        }
         let announced = self.expectations.iter().rev().find(|e| {
             // These announce no end.
-            !matches!(e, Expectation::Idle | Expectation::Input(_))
+            !matches!(e, Expectation::Idle | Expectation::Input(_) | Expectation::Line(_))
         });
         match announced {
             Some(expectation) => self.came_true(expectation).into(),
@@ -161,7 +175,7 @@ impl Run {
                 Some(rip) => wrong(format!("a crash in the image was announced, Xen says RIP {rip:#x}")),
                 None => wrong("a crash inside of Xen was announced, and Xen's log names none".to_owned()),
             },
-            Expectation::Idle | Expectation::Input(_) => Ok(()),
+            Expectation::Idle | Expectation::Input(_) | Expectation::Line(_) => Ok(()),
         }
     }
 
@@ -298,9 +312,28 @@ mod tests {
     }
 
     #[test]
+    fn a_line_must_come_once() {
+        let judge = |said: &str, status| {
+            run(Reason::PowerOff, Some(status), &format!("expect: line a b\r\n{said}")).verdict()
+        };
+        assert_eq!(judge("a b\r\n", 0), Verdict::Success);
+        for said in ["", "a b c\r\n", "a b\r\na b\r\n"] {
+            assert!(matches!(judge(said, 0), Verdict::Failure(_)), "{said}");
+        }
+        // It announces no end.
+        assert!(matches!(judge("a b\r\n", 1), Verdict::Failure(_)));
+    }
+
+    #[test]
     fn unknown_announcements_are_refused() {
-        for line in ["expect: rain", "expect: exit many", "expect: trap=x", "expect: kernel oops", "expect: "]
-        {
+        for line in [
+            "expect: rain",
+            "expect: line",
+            "expect: exit many",
+            "expect: trap=x",
+            "expect: kernel oops",
+            "expect: ",
+        ] {
             assert!(Expectation::parse(line).unwrap().is_err(), "{line}");
         }
         assert!(Expectation::parse("I expect: nothing").is_none());
