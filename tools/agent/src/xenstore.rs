@@ -8,6 +8,7 @@ use std::{
     os::unix::net::UnixStream,
 };
 
+const XS_DIRECTORY: u32 = 1;
 const XS_READ: u32 = 2;
 const XS_WATCH: u32 = 4;
 const XS_WRITE: u32 = 11;
@@ -61,6 +62,21 @@ impl Xenstore {
             Err(e) if e == "ENOENT" => Ok(None),
             Err(e) => Err(io::Error::other(format!("xenstore: reading {path}: {e}"))),
         }
+    }
+
+    /// Id of the domain with this name; `None` when there is none. Quicker than another `xl`.
+    ///
+    /// # Errors
+    /// Those of the connection, or what xenstored answers.
+    pub fn domain_named(&mut self, name: &str) -> io::Result<Option<u16>> {
+        let answer = self.request(XS_DIRECTORY, b"/local/domain\0")?;
+        let ids = answer.map_err(|e| io::Error::other(format!("xenstore: listing the domains: {e}")))?;
+        for id in String::from_utf8_lossy(&ids).split('\0').filter_map(|id| id.parse().ok()) {
+            if self.read(&format!("/local/domain/{id}/name"))?.as_deref() == Some(name) {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
     }
 
     /// Writes a node that only one domain may see, and own, and remove (dom0 may always).

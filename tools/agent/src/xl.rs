@@ -39,11 +39,10 @@ pub fn create(spec: &DomainSpec, config_path: &str) -> Result<(u16, Duration), S
 
 /// Seeds a domain that is still paused, and lets it run; its id.
 fn start(name: &str) -> Result<u16, String> {
-    let id = xl(&["domid", name])?;
-    let stdout = text(&id.stdout);
-    let parsed = stdout.trim().parse();
-    let domid: u16 = parsed.map_err(|_| format!("xl domid failed: {}", text(&id.stderr)))?;
-    seed(domid).map_err(|e| format!("domain {domid} cannot be given a seed: {e}"))?;
+    let mut store = Xenstore::connect().map_err(|e| e.to_string())?;
+    let found = store.domain_named(name).map_err(|e| e.to_string())?;
+    let domid = found.ok_or_else(|| format!("xenstore does not know the domain {name} that xl created"))?;
+    seed(&mut store, domid).map_err(|e| format!("domain {domid} cannot be given a seed: {e}"))?;
     let output = xl(&["unpause", &domid.to_string()])?;
     if !output.status.success() {
         return Err(format!("xl unpause failed:\n{}", text(&output.stderr)));
@@ -52,7 +51,7 @@ fn start(name: &str) -> Result<u16, String> {
 }
 
 /// Leaves fresh random bytes from this kernel where the domain's kernel looks for a seed (`libos::entropy`).
-fn seed(domid: u16) -> io::Result<()> {
+fn seed(store: &mut Xenstore, domid: u16) -> io::Result<()> {
     let mut bytes = [0; SEED_BYTES];
     let got = getrandom(&mut bytes, GetRandomFlags::empty())?;
     if got < SEED_BYTES {
@@ -60,7 +59,7 @@ fn seed(domid: u16) -> io::Result<()> {
     }
     let digits: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
     let path = format!("/local/domain/{domid}/data/entropy-seed");
-    Xenstore::connect()?.write_private(&path, digits.as_bytes(), domid)
+    store.write_private(&path, digits.as_bytes(), domid)
 }
 
 /// Destroys a domain; one that is gone already is fine.

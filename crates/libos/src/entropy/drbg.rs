@@ -5,16 +5,22 @@
 //! what memory holds later (backtracking resistance).
 
 use sha2::{Digest, Sha256};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::Zeroize;
 
 /// Most bytes of one request (2^19 bits, table 2).
 pub const MAX_REQUEST: usize = 1 << 16;
 
-/// The working state.
-#[derive(Zeroize, ZeroizeOnDrop)]
+/// The working state, wiped when it is dropped.
 pub struct Drbg {
     key: [u8; 32],
     value: [u8; 32],
+}
+
+impl Drop for Drbg {
+    fn drop(&mut self) {
+        self.key.zeroize();
+        self.value.zeroize();
+    }
 }
 
 /// HMAC-SHA-256 (FIPS 198-1) of the parts, one behind the other. The crate `hmac` would be three more dependencies

@@ -9,21 +9,24 @@
 const MEMORY: usize = 32 << 10;
 /// Accesses for each sample.
 const STEPS: usize = 48;
+/// Samples for each visit, which under emulation takes a good part of a millisecond.
+const VISITS: u32 = 16;
 
 /// The memory, and where the walk is.
 pub struct Jitter {
     memory: [u8; MEMORY],
     at: usize,
     began: u64,
+    samples: u32,
 }
 
 impl Jitter {
     /// Before the first walk.
     pub const fn new() -> Self {
-        Self { memory: [0; MEMORY], at: 0, began: 0 }
+        Self { memory: [0; MEMORY], at: 0, began: 0, samples: 0 }
     }
 
-    /// Walks, makes the visit, and says what the `clock` counted since the sample before.
+    /// Walks, makes the visit if it is time for one, and says what the `clock` counted since the sample before.
     pub fn sample(&mut self, clock: impl Fn() -> u64, visit: impl Fn()) -> u64 {
         for _ in 0..STEPS {
             // A full-period generator (Knuth's multiplier), bent by what lies where it leads.
@@ -32,7 +35,10 @@ impl Jitter {
             self.at =
                 core::hint::black_box(self.at.wrapping_mul(1_664_525).wrapping_add(1_013_904_223 + value));
         }
-        visit();
+        self.samples = self.samples.wrapping_add(1);
+        if self.samples.is_multiple_of(VISITS) {
+            visit();
+        }
         let now = clock();
         let delta = now.wrapping_sub(core::mem::replace(&mut self.began, now));
         self.at = self.at.wrapping_add(delta as usize);

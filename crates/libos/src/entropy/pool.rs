@@ -18,8 +18,9 @@ pub const JITTER: usize = 1;
 pub const SEED: usize = 2;
 /// Fewest healthy sources.
 pub const ENOUGH: usize = 2;
-/// Requests between two reseedings (SP 800-90A allows 2^48).
-pub const INTERVAL: u32 = 1024;
+/// Requests between two reseedings (SP 800-90A allows 2^48). A reseeding takes milliseconds, and some hundreds of
+/// them in PVH under emulation, where reading the time traps.
+pub const INTERVAL: u32 = 4096;
 /// Words of the hardware for a reseeding: 512 bits claimed. Conditioning to full 256 bits takes 320 of them.
 const WORDS: usize = 16;
 /// Times that make up a seeding: 341 bits claimed.

@@ -66,7 +66,7 @@ fn main() -> i32 {
         .filter_map(|_| {
             thread::spawn(|| {
                 let mut last = [0; 16];
-                (0..600).all(|_| {
+                (0..2100).all(|_| {
                     let before = last;
                     thread::yield_now();
                     random::fill(&mut last).is_ok() && last != before
