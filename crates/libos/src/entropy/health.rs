@@ -116,7 +116,7 @@ mod tests {
     fn a_biased_source_fails_within_two_windows() {
         let mut state = 1;
         // Every second byte is the same, the others are random: one bit of min-entropy instead of four.
-        let half = |i: u32| if i % 2 == 0 { 0x55 } else { noise(&mut state) & 0xff };
+        let half = |i: u32| if i.is_multiple_of(2) { 0x55 } else { noise(&mut state) & 0xff };
         assert!(fails_after(&BYTES, 2 * WINDOW, half).is_some_and(|(_, why)| why == "biased"));
         // Nineteen times of twenty the same, never long in a row.
         let mostly = |i: u32| if i % 20 == 19 { u64::from(i) } else { 3 };
