@@ -126,6 +126,8 @@ fn localise(objcopy: &Path, more: &[&str], from: &Path, to: &Path, log: &Path) -
     Step::new("make the kernel's symbols local", objcopy, log)
         // Objects of Rust carry LLVM bitcode, on which some versions of GNU ld abort.
         .args(["--remove-section=.llvmbc", "--remove-section=.llvmcmd", "--wildcard"])
+        // Nothing unwinds through a kernel; debuggers follow its frame pointers.
+        .args(["--remove-section=.eh_frame", "--remove-section=.rela.eh_frame"])
         .args([ENTRY_POINTS].iter().chain(more).map(|name| format!("--keep-global-symbol={name}")))
         .arg(from)
         .arg(to)

@@ -5,9 +5,8 @@
 //!
 //! Invariant: there is a generator only while at least [`ENOUGH`] sources are healthy.
 
-use super::drbg::{Drbg, MAX_REQUEST};
+use super::drbg::{Drbg, Hash, MAX_REQUEST};
 use super::health::{self, Health, START_UP};
-use sha2::{Digest, Sha256};
 use zeroize::Zeroize;
 
 /// Index of a source: RDSEED or RDRAND.
@@ -183,7 +182,7 @@ impl Pool {
 
     fn hardware(&mut self, noise: &mut dyn Noise) -> Result<[u8; 32], &'static str> {
         let count = if self.sources[HARDWARE].samples == 0 { START_UP } else { WORDS };
-        let mut hash = Sha256::new();
+        let mut hash = Hash::new();
         for _ in 0..count {
             let word = noise.hardware().ok_or("no answer")?;
             self.sources[HARDWARE].samples += 1;
@@ -191,15 +190,15 @@ impl Pool {
             for byte in word.to_le_bytes() {
                 self.bytes.check(&health::BYTES, byte.into())?;
             }
-            hash.update(word.to_le_bytes());
+            hash.update(&word.to_le_bytes());
         }
-        Ok(hash.finalize().into())
+        Ok(hash.finish())
     }
 
     /// Beyond the health tests, which look at values only: a time counts when it differs from the one before by
     /// another amount than that did from its own, so that a regular sequence (1, 2, 3, ...) is no noise.
     fn jitter(&mut self, noise: &mut dyn Noise) -> Result<[u8; 32], &'static str> {
-        let mut hash = Sha256::new();
+        let mut hash = Hash::new();
         let mut counted = 0;
         for _ in 0..4 * TIMES {
             let time = noise.time();
@@ -208,9 +207,9 @@ impl Pool {
             let change = time.wrapping_sub(self.before[0]);
             counted += usize::from(time != 0 && change != 0 && change != self.before[1]);
             self.before = [time, change];
-            hash.update(time.to_le_bytes());
+            hash.update(&time.to_le_bytes());
             if counted == TIMES {
-                return Ok(hash.finalize().into());
+                return Ok(hash.finish());
             }
         }
         Err("too regular")
@@ -218,7 +217,9 @@ impl Pool {
 
     fn condition_seed(&mut self, bytes: &[u8]) -> [u8; 32] {
         self.sources[SEED].samples += bytes.len() as u64;
-        Sha256::digest(bytes).into()
+        let mut hash = Hash::new();
+        hash.update(bytes);
+        hash.finish()
     }
 }
 

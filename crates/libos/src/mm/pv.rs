@@ -183,7 +183,8 @@ impl Tables {
         let count = count.min(512 - first % 512).min(BATCH as u64);
         if count == 1 {
             // SAFETY: `mm` gives away no references into pages whose rights it takes.
-            return (unsafe { hypercall::update_va_mapping(first << 12, entry(first)) } == 0).then_some(1);
+            let result = unsafe { hypercall::update_va_mapping(first << 12, entry(first)) };
+            return (result == 0).then_some(1);
         }
         let (directory, index) = self.directory(first << 12)?;
         let slot = self.follow(directory.get(index)).slot(first as usize & 511);
@@ -193,7 +194,8 @@ impl Tables {
             *update = MmuUpdate { ptr: (machine + i * 8) | MMU_NORMAL_PT_UPDATE, val: entry(first + i) };
         }
         // SAFETY: as above.
-        (unsafe { hypercall::mmu_update(&updates[..count as usize]) } == 0).then_some(count)
+        let result = unsafe { hypercall::mmu_update(&updates[..count as usize]) };
+        (result == 0).then_some(count)
     }
 
     /// The rights of the page at `address`.

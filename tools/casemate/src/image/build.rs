@@ -52,6 +52,17 @@ pub const CODE_FLAGS: [&str; 8] = [
     "target-feature=+crt-static",
 ];
 
+/// More flags for the kernel. It never unwinds, and its SHA-256 conditions entropy, a few blocks at a time: small
+/// matters there, not fast.
+pub const KERNEL_FLAGS: [&str; 6] = [
+    "-C",
+    "force-unwind-tables=no",
+    "--cfg",
+    "sha2_backend=\"soft\"",
+    "--cfg",
+    "sha2_backend_soft=\"compact\"",
+];
+
 /// The kernel, ready to be linked into images.
 #[derive(Clone, Debug)]
 pub struct Kernel {
@@ -74,7 +85,7 @@ pub fn kernel(workspace: &Workspace, ui: &Ui) -> anyhow::Result<Kernel> {
     let mut command = workspace.cargo("rustc");
     command.args(["--quiet", "--package", KERNEL, "--lib", "--crate-type", "staticlib"]);
     command.args(["--profile", PROFILE, "--target", MUSL, "--target-dir"]).arg(&dir);
-    command.env("CARGO_ENCODED_RUSTFLAGS", flags(&workspace.root, &workspace.root, &[]));
+    command.env("CARGO_ENCODED_RUSTFLAGS", flags(&workspace.root, &workspace.root, &KERNEL_FLAGS.map(str::to_owned)));
     let bar = ui.spinner("building the kernel");
     let built = project::build(command, "the kernel");
     bar.finish_and_clear();

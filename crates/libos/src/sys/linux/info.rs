@@ -1,6 +1,7 @@
 //! What a program asks about its machine, and randomness.
 
 use super::{Args, Errno, Result};
+use crate::entropy;
 use crate::mm;
 use crate::sched::{self, MAX_THREADS};
 use crate::xen::clock;
@@ -85,9 +86,6 @@ pub fn getrandom(a: Args) -> Result<u64> {
         return Err(Errno::INVAL);
     }
     let buffer = a.caller.slice_mut::<u8>(address, len.min(i32::MAX as u64) as usize)?;
-    for chunk in buffer.chunks_mut(8) {
-        let word = crate::arch::x86_64::cpu::random().ok_or(Errno::IO)?;
-        chunk.copy_from_slice(&word.to_le_bytes()[..chunk.len()]);
-    }
+    entropy::fill(buffer).map_err(|_| Errno::IO)?;
     Ok(buffer.len() as u64)
 }
