@@ -41,16 +41,13 @@ fn session(alone: &Alone<'_>, mode: &str) -> anyhow::Result<()> {
     let mut gdb = Command::new("gdb");
     gdb.args(["-nx", "-q", "-batch", "-x"]).arg(&script).arg(image.with_extension("debug"));
     let output = gdb.output().context("cannot run gdb")?;
-    let text = format!(
-        "{}\n{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let text =
+        format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let end = cli.finish()?;
     let wanted = [
         "debug::weigh (first=5, second=8)",
-        "tests/guest/src/bin/debug.rs:17",
-        "debug::main () at tests/guest/src/bin/debug.rs:11",
+        "tests/guest/src/bin/debug.rs:16",
+        "debug::main () at tests/guest/src/bin/debug.rs:10",
         "libos_service_main",
         "$1 = 5",
         "Value returned is $2 = 40",
