@@ -57,8 +57,8 @@ pub fn run(options: &cli::Run, ui: &Ui) -> anyhow::Result<ExitCode> {
     }
     let cmdline = command_line(&options.args).map_err(anyhow::Error::msg)?;
     let interrupt = Interrupt::install()?;
-    if options.gdb == Some(cli::Gdb::Terminal) {
-        gdb::find()?;
+    if let Some(kind) = options.gdb {
+        gdb::is_possible(kind)?;
     }
     let bed = session::open_with(&workspace, &options.bed, options.memory, options.gdb.is_some(), ui)?;
     let mut config = DomainConfig::new(&image, options.mode.into());

@@ -8,12 +8,13 @@ use std::{
     thread,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use object::{Object, ObjectSegment, ObjectSymbol, SegmentFlags, elf::PF_X};
 use tempfile::TempDir;
 use testbed::{
     Domain,
     gdb::{Debugger, Target},
+    host,
     proto::{End, Mode},
 };
 
@@ -23,11 +24,21 @@ use crate::{cli, image::check::ImageInfo, interrupt::Interrupt, needs, ui::Ui, w
 /// Symbol of a service's way into its main function, made by `service::main!`.
 const SERVICE_MAIN: &str = "libos_service_main";
 
-/// The program.
+/// Can a domain be debugged here?
 ///
 /// # Errors
-/// When it is not installed.
-pub fn find() -> anyhow::Result<String> {
+/// When not: why, and what to do.
+pub fn is_possible(kind: cli::Gdb) -> anyhow::Result<()> {
+    ensure!(
+        !host::is_dom0(),
+        "a domain on this machine's own Xen cannot be debugged: `--gdb` needs the emulated machine that the test bed \
+         boots where there is no Xen"
+    );
+    if kind == cli::Gdb::Terminal { find().map(drop) } else { Ok(()) }
+}
+
+/// The program.
+fn find() -> anyhow::Result<String> {
     needs::program("gdb").context("gdb is missing. Install it:\n  apt-get install gdb")
 }
 
