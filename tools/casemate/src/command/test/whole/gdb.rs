@@ -1,10 +1,10 @@
 //! Debugging: `casemate run --gdb` with a scripted gdb, and the report of a crash.
 
-use std::{fs, process::Command};
+use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context, ensure};
 
-use super::{Alone, process::Cli};
+use super::{Alone, Skip, process::Cli};
 
 /// What gdb is told, after it has been connected.
 const SCRIPT: &str = "\
@@ -30,8 +30,15 @@ pub fn pvh(alone: &Alone<'_>) -> anyhow::Result<()> {
     session(alone, "pvh")
 }
 
+/// The image of a guest test: all images lie in one folder.
+fn image(alone: &Alone<'_>, name: &str) -> anyhow::Result<PathBuf> {
+    let path = alone.hello.ok_or(Skip("there is no image hello"))?.path.with_file_name(name);
+    ensure!(path.is_file(), "there is no image {}", path.display());
+    Ok(path)
+}
+
 fn session(alone: &Alone<'_>, mode: &str) -> anyhow::Result<()> {
-    let image = alone.workspace.images_dir().join("debug");
+    let image = image(alone, "debug")?;
     let mut cli =
         Cli::start(alone.workspace, &["run", "--gdb=server", &image.to_string_lossy(), "--mode", mode], &[])?;
     cli.wait_for("target remote ")?;
@@ -67,7 +74,7 @@ fn session(alone: &Alone<'_>, mode: &str) -> anyhow::Result<()> {
 
 /// A crash names function, file and line without a debugger.
 pub fn crash_report(alone: &Alone<'_>) -> anyhow::Result<()> {
-    let image = alone.workspace.images_dir().join("null_read");
+    let image = image(alone, "null_read")?;
     let mut cli = Cli::start(alone.workspace, &["run", &image.to_string_lossy()], &[])?;
     let end = cli.finish()?;
     ensure!(end.status == Some(134), "{end}");
