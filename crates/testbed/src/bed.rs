@@ -3,7 +3,10 @@
 use std::{
     fs::File,
     io::Read,
-    os::unix::process::CommandExt,
+    os::{
+        fd::AsRawFd,
+        unix::{net::UnixStream, process::CommandExt},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -20,7 +23,7 @@ use crate::{
     host, image, kvm,
     link::{Failure, Link, Patience},
     proto::{self, Hello, Job, Outcome, Stream},
-    qemu::{Engine, Qemu},
+    qemu::{Engine, GDB_SOCKET, Qemu},
     rundir::RunDir,
 };
 
@@ -29,6 +32,9 @@ const PIECE: usize = 1 << 20;
 
 /// Nominal time after which a silent dom0 is asked whether it lives.
 const QUIET: Duration = Duration::from_secs(30);
+
+/// Longer than anybody debugs.
+const FOREVER: Duration = Duration::from_secs(1 << 30);
 
 /// Nominal time for dom0 to end by itself.
 const SHUTDOWN: Duration = Duration::from_secs(30);
@@ -65,6 +71,9 @@ pub struct Config {
     pub kernel_args: Vec<String>,
     /// More kernel modules for dom0.
     pub modules: Vec<String>,
+    /// Prepare for [`crate::gdb`]: QEMU emulates and listens for a debugger, and dom0 may be silent for as long as the
+    /// debugger keeps the machine stopped.
+    pub debugger: bool,
 }
 
 impl Config {
@@ -80,6 +89,7 @@ impl Config {
             xen_args: Vec::new(),
             kernel_args: Vec::new(),
             modules: Vec::new(),
+            debugger: false,
         }
     }
 }
@@ -118,6 +128,8 @@ struct Shared {
     hello: Hello,
     boot_time: Duration,
     limits: Limits,
+    /// Time after which a silent dom0 is asked whether it lives.
+    quiet: Duration,
     numbers: AtomicU32,
     copies: Copies,
 }
@@ -161,6 +173,7 @@ impl TestBed {
         let mut dir = RunDir::new(&config.cache.join("run"))?;
         dir.link(&images)?;
         let engine = match config.accel {
+            _ if config.debugger => Engine::Tcg,
             Accel::Kvm => Engine::Kvm,
             Accel::Auto if kvm::state(&config.cache) == kvm::Kvm::Works => Engine::Kvm,
             Accel::Tcg | Accel::Auto => Engine::Tcg,
@@ -188,7 +201,7 @@ impl TestBed {
             }
         };
         let machine = Machine::Booted { qemu, dir: Mutex::new(dir) };
-        Self::greet(link, machine, hello, began.elapsed(), progress)
+        Self::greet(link, machine, hello, began.elapsed(), config.debugger, progress)
     }
 
     /// Starts the agent on this machine, which has to be a dom0.
@@ -215,7 +228,7 @@ impl TestBed {
             console: Vec::new(),
         })?;
         let machine = Machine::Native { agent: Mutex::new(child) };
-        Self::greet(link, machine, hello, began.elapsed(), progress)
+        Self::greet(link, machine, hello, began.elapsed(), false, progress)
     }
 
     fn greet(
@@ -223,6 +236,7 @@ impl TestBed {
         machine: Machine,
         hello: Hello,
         boot_time: Duration,
+        debugger: bool,
         progress: &dyn Fn(Progress),
     ) -> Result<Self, Error> {
         if hello.version != proto::VERSION {
@@ -230,8 +244,11 @@ impl TestBed {
         }
         progress(Progress::Ready);
         let limits = Limits::from_boot(boot_time);
+        let quiet = if debugger { FOREVER } else { limits.scale(QUIET) };
         let (numbers, copies) = (AtomicU32::new(0), Copies::default());
-        Ok(Self { shared: Arc::new(Shared { link, machine, hello, boot_time, limits, numbers, copies }) })
+        Ok(Self {
+            shared: Arc::new(Shared { link, machine, hello, boot_time, limits, quiet, numbers, copies }),
+        })
     }
 
     /// Time from QEMU's start until dom0 took jobs.
@@ -249,6 +266,23 @@ impl TestBed {
         &self.shared.hello
     }
 
+    /// A connection with QEMU's gdb stub.
+    pub(crate) fn debug_socket(&self) -> Result<UnixStream, Error> {
+        let Machine::Booted { dir, .. } = &self.shared.machine else {
+            return Err(Error::Job(
+                "a domain on this machine's own Xen cannot be debugged: that needs the emulated machine of the test bed"
+                    .to_owned(),
+            ));
+        };
+        let dir = dir.lock().unwrap_or_else(PoisonError::into_inner);
+        let doing = Error::io("cannot reach the debugger of QEMU in", dir.path());
+        // By way of an open folder, because the name of a socket has to be short.
+        let connected = File::open(dir.path()).and_then(|folder| {
+            UnixStream::connect(format!("/proc/self/fd/{}/{GDB_SOCKET}", folder.as_raw_fd()))
+        });
+        connected.map_err(doing)
+    }
+
     /// A number that was not returned before.
     pub(crate) fn next_number(&self) -> u32 {
         self.shared.numbers.fetch_add(1, Ordering::Relaxed)
@@ -261,7 +295,7 @@ impl TestBed {
         call: Call<'_>,
         output: impl FnMut(Stream, &[u8]),
     ) -> Result<(Outcome, Vec<u8>), Error> {
-        let patience = Patience { limit: call.limit, quiet: self.shared.limits.scale(QUIET) };
+        let patience = Patience { limit: call.limit, quiet: self.shared.quiet };
         let mut number = None;
         let result = self.shared.link.call(job, call.body, patience, |id| number = Some(id), output);
         result.map_err(|failure| match failure {

@@ -26,6 +26,8 @@ pub struct DomainConfig {
     pub cmdline: String,
     /// More lines for its configuration file (`xl.cfg(5)`).
     pub extra: Vec<String>,
+    /// Create it, but do not let it run; see [`crate::gdb`].
+    pub paused: bool,
     /// Time that it may take to its end; `None` for no limit. Scale it with [`TestBed::limits`].
     pub limit: Option<Duration>,
 }
@@ -34,7 +36,7 @@ impl DomainConfig {
     /// A domain with 32 MiB of memory, an empty command line and no time limit.
     pub fn new(image: impl Into<PathBuf>, mode: Mode) -> Self {
         let (cmdline, extra) = (String::new(), Vec::new());
-        Self { image: image.into(), mode, memory_mib: 32, cmdline, extra, limit: None }
+        Self { image: image.into(), mode, memory_mib: 32, cmdline, extra, paused: false, limit: None }
     }
 }
 
@@ -81,6 +83,11 @@ impl Domain {
     /// Its id.
     pub fn id(&self) -> u16 {
         self.domid
+    }
+
+    /// The test bed that it runs on.
+    pub(crate) fn bed(&self) -> &TestBed {
+        &self.bed
     }
 
     /// Time that `xl create` took.
@@ -179,6 +186,7 @@ impl TestBed {
             memory_mib: config.memory_mib,
             cmdline: config.cmdline.clone(),
             extra: config.extra.clone(),
+            paused: config.paused,
         };
         match self.call(Job::StartDomain(spec), Call::default(), |_, _| ())?.0 {
             Outcome::Started { domid, create_ns, began_ns } => Ok(Domain {

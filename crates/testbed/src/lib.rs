@@ -24,6 +24,8 @@ mod domain;
 #[cfg(feature = "bed")]
 mod error;
 #[cfg(feature = "bed")]
+pub mod gdb;
+#[cfg(feature = "bed")]
 pub mod host;
 #[cfg(feature = "bed")]
 mod image;

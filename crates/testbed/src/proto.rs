@@ -86,6 +86,9 @@ pub struct DomainSpec {
     pub cmdline: String,
     /// More lines for the domain's configuration file (`xl.cfg(5)`).
     pub extra: Vec<String>,
+    /// Leave it paused.
+    #[serde(default)]
+    pub paused: bool,
 }
 
 /// Something for the agent to do.

@@ -33,6 +33,9 @@ const KERNEL_ARGS: &str = "console=hvc0 quiet panic=1 rdinit=/init mitigations=o
 const XEN_ARGS: &str = "console=com1 com1=115200,8n1 spec-ctrl=no conring_size=128k loglvl=warning/warning \
                         guest_loglvl=warning/warning";
 
+/// Socket of QEMU's gdb stub, in the run folder.
+pub const GDB_SOCKET: &str = "gdb.sock";
+
 /// How QEMU runs the machine's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
@@ -143,6 +146,8 @@ fn arguments(config: &Config, engine: Engine) -> Vec<String> {
     // A comma ends a module in QEMU's `-initrd`; doubled, it stands for itself.
     let initrd = format!("vmlinux {},dom0.cpio", kernel_args.trim().replace(',', ",,"));
     let (cpus, memory) = (config.cpus.to_string(), config.memory_mib.to_string());
+    let gdb = format!("unix:{GDB_SOCKET},server=on,wait=off");
+    let debugger: &[&str] = if config.debugger { &["-gdb", &gdb] } else { &[] };
     let exit = format!("isa-debug-exit,iobase={:#x},iosize=0x04", crate::proto::EXIT_PORT);
     [
         ["-accel", accel].as_slice(),
@@ -159,6 +164,7 @@ fn arguments(config: &Config, engine: Engine) -> Vec<String> {
         &["-device", "virtio-9p-pci,fsdev=share,mount_tag=host,disable-legacy=off"],
         &["-kernel", "xen", "-append", xen_args.trim()],
         &["-initrd", &initrd],
+        debugger,
     ]
     .concat()
     .into_iter()

@@ -17,7 +17,7 @@ const LOG_LINES: usize = 60;
 /// Bytes of a domain's seed of randomness.
 const SEED_BYTES: usize = 48;
 
-/// Creates a domain from a specification, seeds it and lets it run; returns its id and the time it took.
+/// Creates a domain from a specification, seeds it and lets it run, unless it is to stay paused; returns its id and the time it took.
 ///
 /// # Errors
 /// What `xl` or xenstored says; then there is no such domain.
@@ -30,19 +30,22 @@ pub fn create(spec: &DomainSpec, config_path: &str) -> Result<(u16, Duration), S
     if !created.status.success() {
         return Err(format!("xl create failed:\n{}", text(&created.stderr)));
     }
-    let started = start(&spec.name);
+    let started = start(&spec.name, spec.paused);
     if started.is_err() {
         xl(&["destroy", &spec.name])?;
     }
     Ok((started?, began.elapsed()))
 }
 
-/// Seeds a domain that is still paused, and lets it run; its id.
-fn start(name: &str) -> Result<u16, String> {
+/// Seeds a domain that is still paused, and lets it run unless it is to stay so; its id.
+fn start(name: &str, paused: bool) -> Result<u16, String> {
     let mut store = Xenstore::connect().map_err(|e| e.to_string())?;
     let found = store.domain_named(name).map_err(|e| e.to_string())?;
     let domid = found.ok_or_else(|| format!("xenstore does not know the domain {name} that xl created"))?;
     seed(&mut store, domid).map_err(|e| format!("domain {domid} cannot be given a seed: {e}"))?;
+    if paused {
+        return Ok(domid);
+    }
     let output = xl(&["unpause", &domid.to_string()])?;
     if !output.status.success() {
         return Err(format!("xl unpause failed:\n{}", text(&output.stderr)));

@@ -128,7 +128,8 @@ Examples:
   casemate run hello
   casemate run .                     the package or Makefile of this folder
   casemate run --hosted . -- one     the same as a Linux process, for a first look and for gdb
-  casemate run target/images/hello --mode pvh --memory 4 -- --name world";
+  casemate run target/images/hello --mode pvh --memory 4 -- --name world
+  casemate run --gdb hello";
 
 impl Command {
     /// Exit status for an error of this command.
@@ -264,6 +265,10 @@ pub struct Run {
     /// End the domain after this many seconds of a machine that boots in five; there is no limit otherwise.
     #[arg(long, value_name = "SECONDS")]
     pub limit: Option<f64>,
+    /// Stop the domain at its main function and debug it: with gdb on this terminal, or (`--gdb=server`) with a gdb that
+    /// you start. QEMU emulates, and the whole machine stands still while gdb has it stopped.
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "terminal")]
+    pub gdb: Option<Gdb>,
     /// A line for the domain's configuration file (xl.cfg); may be repeated.
     #[arg(long = "config", value_name = "LINE")]
     pub extra: Vec<String>,
@@ -272,6 +277,15 @@ pub struct Run {
     /// Words of the domain's command line.
     #[arg(last = true, value_name = "ARGS")]
     pub args: Vec<String>,
+}
+
+/// Who debugs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Gdb {
+    /// gdb on this terminal.
+    Terminal,
+    /// Any gdb: print the command that connects it, and wait.
+    Server,
 }
 
 /// Options of `symbolize`.

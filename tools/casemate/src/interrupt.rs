@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicI32, Ordering},
+        atomic::{AtomicBool, AtomicI32, Ordering},
     },
     thread,
 };
@@ -25,6 +25,7 @@ type Action = Box<dyn FnOnce() + Send>;
 pub struct Interrupt {
     seen: Arc<AtomicI32>,
     action: Arc<Mutex<Option<Action>>>,
+    keyboard_is_elsewhere: Arc<AtomicBool>,
 }
 
 impl Interrupt {
@@ -34,10 +35,15 @@ impl Interrupt {
     /// When the handlers cannot be installed.
     pub fn install() -> anyhow::Result<Self> {
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot handle signals")?;
-        let this = Self { seen: Arc::default(), action: Arc::default() };
+        let this =
+            Self { seen: Arc::default(), action: Arc::default(), keyboard_is_elsewhere: Arc::default() };
         let (seen, action) = (Arc::clone(&this.seen), Arc::clone(&this.action));
+        let elsewhere = Arc::clone(&this.keyboard_is_elsewhere);
         thread::spawn(move || {
             for signal in signals.forever() {
+                if signal == SIGINT && elsewhere.load(Ordering::SeqCst) {
+                    continue;
+                }
                 let first = seen.swap(signal, Ordering::SeqCst) == 0;
                 let action = action.lock().unwrap_or_else(PoisonError::into_inner).take();
                 match action {
@@ -57,6 +63,11 @@ impl Interrupt {
     /// Forgets the action.
     pub fn clear(&self) {
         self.action.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Ctrl-C means another program on this terminal, or no longer.
+    pub fn leave_keyboard(&self, elsewhere: bool) {
+        self.keyboard_is_elsewhere.store(elsewhere, Ordering::SeqCst);
     }
 
     /// The signal that came, if one did.

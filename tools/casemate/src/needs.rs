@@ -71,6 +71,7 @@ pub fn needs() -> Vec<Need> {
             program("pkg-config"),
             packages(&["pkg-config"]),
         ),
+        need("gdb", "`casemate run --gdb`", program("gdb"), packages(&["gdb"])),
         need(
             "Xen's headers",
             "test of the ABI crate",
@@ -155,7 +156,8 @@ fn qemu() -> Option<String> {
     first_line(host::QEMU, &["--version"])
 }
 
-fn program(name: &str) -> Option<String> {
+/// Where a program is.
+pub fn program(name: &str) -> Option<String> {
     let path = env::var_os("PATH").unwrap_or_default();
     let dirs = env::split_paths(&path).chain(["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from));
     let found = dirs.map(|d| d.join(name)).find(|p| p.is_file());

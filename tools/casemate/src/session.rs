@@ -19,8 +19,23 @@ const XEN_MIB: u32 = 256;
 /// # Errors
 /// When something is missing or it does not come up.
 pub fn open(workspace: &Workspace, options: &BedArgs, domains_mib: u32, ui: &Ui) -> anyhow::Result<TestBed> {
+    open_with(workspace, options, domains_mib, false, ui)
+}
+
+/// Like [`open`], with a debugger or without.
+///
+/// # Errors
+/// See [`open`].
+pub fn open_with(
+    workspace: &Workspace,
+    options: &BedArgs,
+    domains_mib: u32,
+    debugger: bool,
+    ui: &Ui,
+) -> anyhow::Result<TestBed> {
     let mut config = Config::new(workspace.testbed_dir(), agent(workspace, ui)?);
     config.accel = options.accel.into();
+    config.debugger = debugger;
     config.dom0_memory_mib = DOM0_MIB;
     config.memory_mib = config.memory_mib.max(DOM0_MIB + XEN_MIB + domains_mib);
     if !host::is_dom0() {

@@ -1,5 +1,7 @@
 //! `casemate run`.
 
+mod gdb;
+
 use std::{
     fs,
     io::{self, Read, Write},
@@ -55,11 +57,15 @@ pub fn run(options: &cli::Run, ui: &Ui) -> anyhow::Result<ExitCode> {
     }
     let cmdline = command_line(&options.args).map_err(anyhow::Error::msg)?;
     let interrupt = Interrupt::install()?;
-    let bed = session::open(&workspace, &options.bed, options.memory, ui)?;
+    if let Some(kind) = options.gdb {
+        gdb::is_possible(kind)?;
+    }
+    let bed = session::open_with(&workspace, &options.bed, options.memory, options.gdb.is_some(), ui)?;
     let mut config = DomainConfig::new(&image, options.mode.into());
     config.memory_mib = options.memory;
     config.cmdline = cmdline;
     config.extra.clone_from(&options.extra);
+    config.paused = options.gdb.is_some();
     config.limit = options
         .limit
         .map(|s| Duration::try_from_secs_f64(s).context("--limit has to be a number of seconds"))
@@ -67,13 +73,17 @@ pub fn run(options: &cli::Run, ui: &Ui) -> anyhow::Result<ExitCode> {
         .map(|limit| bed.limits().scale(limit));
     let domain = Arc::new(bed.start_domain(&config).map_err(|e| explain(e.into(), options.memory))?);
     ui.step(format!("domain {} created in {:.2} s", domain.id(), domain.create_time().as_secs_f64()));
-    let victim = Arc::clone(&domain);
-    interrupt.on_signal(move || {
-        // When this fails, dom0 is gone, and the domain with it.
-        let _ = victim.destroy();
-    });
-    forward_input(&domain);
-    let shown = show_console(&domain);
+    let shown = if let Some(kind) = options.gdb {
+        gdb::run(kind, &domain, (&image, &info, options.mode.into()), &workspace, &interrupt, ui)
+    } else {
+        let victim = Arc::clone(&domain);
+        interrupt.on_signal(move || {
+            // When this fails, dom0 is gone, and the domain with it.
+            let _ = victim.destroy();
+        });
+        forward_input(&domain);
+        show_console(&domain)
+    };
     interrupt.clear();
     let (end, last_words) = shown?;
     domain.destroy()?;

@@ -1,5 +1,6 @@
 //! Tests of the test bed and of this program as a whole: good ends and bad ones, on a real Xen.
 
+mod gdb;
 mod process;
 
 use std::{
@@ -44,7 +45,7 @@ pub const SHARED: [(&str, SharedTest); 6] = [
 pub const SHARED_LONG: [(&str, SharedTest); 2] = [("bed-native", native), ("bed-memory-sizes", memory_sizes)];
 
 /// The tests that boot a test bed each.
-const ALONE: [(&str, AloneTest); 9] = [
+const ALONE: [(&str, AloneTest); 12] = [
     ("cli-run", run_hello),
     ("cli-interrupt", interrupt),
     ("cli-hung-domain", hung_in_run),
@@ -54,6 +55,9 @@ const ALONE: [(&str, AloneTest); 9] = [
     ("bed-crashed-dom0", crashed_dom0),
     ("cli-boot-limit", boot_limit),
     ("cli-demo", demo),
+    ("gdb-pv", gdb::pv),
+    ("gdb-pvh", gdb::pvh),
+    ("gdb-crash-report", gdb::crash_report),
 ];
 
 /// What the tests in the shared test bed use.

@@ -90,6 +90,11 @@ impl Cli {
         }
     }
 
+    /// The rest of a line on standard error that was waited for, from a text on.
+    pub fn line(&self, text: &str) -> Option<String> {
+        self.stderr.lines().find_map(|l| l.find(text).map(|at| l[at..].to_owned()))
+    }
+
     /// Waits for its end.
     ///
     /// # Errors
