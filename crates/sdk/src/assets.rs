@@ -36,6 +36,9 @@ pub(crate) const COMPAT: &[Asset] = assets!("compat": "glibc.c");
 /// The stand-in kernel.
 pub(crate) const STANDIN: &[Asset] = assets!("standin": "standin.S", "standin.c", "standin.h", "link.ld");
 
+/// Scratch files in memory.
+pub(crate) const FILES: &[Asset] = assets!("files": "files.c");
+
 /// Wrapper scripts and GCC's spec file.
 pub(crate) const WRAPPERS: &[Asset] = assets!("wrappers":
     "gcc.sh", "clang.sh", "ld.sh", "binutils.sh", "pkg-config.sh", "run.sh", "casemate.specs",
@@ -48,9 +51,9 @@ pub(crate) const SHARE: &[Asset] = assets!("share":
 
 /// The conformance programs (see [`crate::conformance`]).
 pub(crate) const TESTS: &[Asset] = assets!("tests":
-    "abort.c", "absent.c", "assert.c", "cancel.c", "check.h", "environment.c", "exit.c", "hello.c",
-    "malloc.c", "math.c", "memory.c", "pipe.c", "pthread.c", "random.c", "setjmp.c", "signal.c",
-    "stdio.c", "string.c", "time.c",
+    "abort.c", "absent.c", "assert.c", "cancel.c", "check.h", "console.c", "environment.c", "exit.c",
+    "files.c", "hello.c", "limits.c", "malloc.c", "math.c", "memory.c", "pipe.c", "pthread.c", "random.c", "readonly.c",
+    "setjmp.c", "signal.c", "stdio.c", "string.c", "time.c", "unmapped.c",
 );
 
 /// What goes with third-party packages (see [`crate::packages`]).

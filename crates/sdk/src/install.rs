@@ -168,7 +168,7 @@ pub fn install(options: &Options<'_>) -> Result<Sdk> {
     kernel::install_standin(options, &sdk)?;
     let mut default = kernel::STANDIN;
     if let Some(files) = &options.kernel {
-        kernel::install(options, &sdk, kernel::LIBOS, &files.object, &files.script)?;
+        kernel::install_libos(options, &sdk, &files.object, &files.script)?;
     }
     if sdk.has_kernel(kernel::LIBOS) {
         default = kernel::LIBOS;

@@ -7,7 +7,7 @@
 //! All symbols of the kernel become local except the `libos_*` entry points, so a `no_std` Rust kernel and a
 //! program with Rust's `std` (each with its own allocator, panic handler and `core`) do not collide.
 
-use crate::assets;
+use crate::assets::{self, Asset};
 use crate::cache;
 use crate::error::{At, Error, Result};
 use crate::install::{Options, Sdk};
@@ -18,6 +18,8 @@ use std::{env, fmt, fs};
 
 /// The kernel of the library OS: images for it boot as Xen domains.
 pub const LIBOS: &str = "libos";
+/// The same with scratch files in memory, which are gone when the domain ends.
+pub const LIBOS_FILES: &str = "libos-files";
 /// The stand-in: a Linux process that gets the answers of a domain.
 pub const STANDIN: &str = "standin";
 /// The stand-in with files, for test suites that write some.
@@ -178,51 +180,77 @@ pub(crate) fn install(options: &Options, sdk: &Sdk, name: &str, object: &Path, s
     copy_dir(&work, &dir)
 }
 
+/// Installs the library OS kernel, alone and below scratch files in memory.
+pub(crate) fn install_libos(options: &Options, sdk: &Sdk, object: &Path, script: &Path) -> Result<()> {
+    install(options, sdk, LIBOS, object, script)?;
+    let dir = options.cache.join("build/files");
+    fs::create_dir_all(&dir).at(&dir)?;
+    let log = options.log(&format!("kernel-{LIBOS_FILES}"));
+    let kernel = dir.join("kernel.o");
+    Step::new("put files before the kernel", "objcopy", &log)
+        .args([
+            "--redefine-sym=libos_syscall=kernel_syscall",
+            "--redefine-sym=libos_syscall_cp=kernel_syscall_cp",
+        ])
+        .arg(object)
+        .arg(&kernel)
+        .run()?;
+    let joined = compile(options, sdk, LIBOS_FILES, &dir, assets::FILES, &[], &[&kernel])?;
+    install(options, sdk, LIBOS_FILES, &joined, script)
+}
+
 /// Compiles the stand-in kernel and installs it with and without files.
 pub(crate) fn install_standin(options: &Options, sdk: &Sdk) -> Result<()> {
-    let source = options.cache.join("build/standin");
-    fs::create_dir_all(&source).at(&source)?;
-    for asset in assets::STANDIN {
-        let path = source.join(asset.path);
-        fs::write(&path, asset.text).at(&path)?;
-    }
+    let dir = options.cache.join("build/standin");
+    fs::create_dir_all(&dir).at(&dir)?;
     for (name, flags) in [(STANDIN, &[][..]), (STANDIN_FILES, &["-DSTANDIN_FILES"][..])] {
-        let log = options.log(&format!("kernel-{name}"));
-        let mut objects = Vec::new();
-        for file in ["standin.S", "standin.c"] {
-            let object = source.join(format!("{file}.o"));
-            // The compiler alone: the wrapper links nothing before there is a kernel.
-            Step::new(format!("compile {file}"), "gcc", &log)
-                .args(["-nostdinc", "-isystem"])
-                .arg(sdk.sysroot().join("include"))
-                .args([
-                    "-Os",
-                    "-g1",
-                    "-Wall",
-                    "-Wextra",
-                    "-ffreestanding",
-                    "-fno-pie",
-                    "-fno-stack-protector",
-                ])
-                .args(["-fcf-protection=none", "-ffunction-sections", "-fdata-sections", "-U_FORTIFY_SOURCE"])
-                .arg(format!("-ffile-prefix-map={}=standin", source.display()))
-                .args(flags)
-                .arg("-c")
-                .arg(source.join(file))
-                .arg("-o")
-                .arg(&object)
-                .run()?;
-            objects.push(object);
-        }
-        let object = source.join("standin.o");
-        Step::new("join the stand-in", "ld", &log)
-            .args(["-m", "elf_x86_64", "-r", "-o"])
-            .arg(&object)
-            .args(&objects)
-            .run()?;
-        install(options, sdk, name, &object, &source.join("link.ld"))?;
+        let object = compile(options, sdk, name, &dir, assets::STANDIN, flags, &[])?;
+        install(options, sdk, name, &object, &dir.join("link.ld"))?;
     }
     Ok(())
+}
+
+/// Compiles the C and assembly files among `sources` in `dir` and joins them with `more` objects.
+fn compile(
+    options: &Options,
+    sdk: &Sdk,
+    name: &str,
+    dir: &Path,
+    sources: &[Asset],
+    flags: &[&str],
+    more: &[&Path],
+) -> Result<PathBuf> {
+    let log = options.log(&format!("kernel-{name}"));
+    let mut objects = Vec::new();
+    for asset in sources {
+        let path = dir.join(asset.path);
+        fs::write(&path, asset.text).at(&path)?;
+    }
+    for file in sources.iter().map(|asset| asset.path).filter(|p| p.ends_with(".c") || p.ends_with(".S")) {
+        let object = dir.join(format!("{file}.o"));
+        // The compiler alone: the wrapper links nothing before there is a kernel.
+        Step::new(format!("compile {file}"), "gcc", &log)
+            .args(["-nostdinc", "-isystem"])
+            .arg(sdk.sysroot().join("include"))
+            .args(["-Os", "-g1", "-Wall", "-Wextra", "-ffreestanding", "-fno-pie", "-fno-stack-protector"])
+            .args(["-fcf-protection=none", "-ffunction-sections", "-fdata-sections", "-U_FORTIFY_SOURCE"])
+            .arg(format!("-ffile-prefix-map={}=sdk", dir.display()))
+            .args(flags)
+            .arg("-c")
+            .arg(dir.join(file))
+            .arg("-o")
+            .arg(&object)
+            .run()?;
+        objects.push(object);
+    }
+    let joined = dir.join(format!("{name}.o"));
+    Step::new(format!("join kernel {name}"), "ld", &log)
+        .args(["-m", "elf_x86_64", "-r", "-o"])
+        .arg(&joined)
+        .args(&objects)
+        .args(more)
+        .run()?;
+    Ok(joined)
 }
 
 /// Makes `name` the kernel that links use unless told otherwise.

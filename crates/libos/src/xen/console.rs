@@ -110,6 +110,26 @@ pub fn available() -> usize {
     IN.used(c.ring.load32(IN_PROD_OFFSET), c.ring.load32(IN_CONS_OFFSET)).unwrap_or(0)
 }
 
+/// Takes what has come in until `stop` says so of a byte (which then stays); the number of bytes.
+fn take(c: &Console, buffer: &mut [u8], stop: impl Fn(u8) -> bool) -> Option<usize> {
+    let cons = c.ring.load32(IN_CONS_OFFSET);
+    let available = IN.used(c.ring.load32(IN_PROD_OFFSET), cons).ok()?;
+    let mut count = 0;
+    for place in buffer.iter_mut().take(available) {
+        let byte = c.ring.load8(IN_OFFSET + IN.mask(cons.wrapping_add(count as u32)));
+        if stop(byte) {
+            break;
+        }
+        *place = byte;
+        count += 1;
+    }
+    if count > 0 {
+        c.ring.store32(IN_CONS_OFFSET, cons.wrapping_add(count as u32));
+        evtchn::notify(c.port);
+    }
+    Some(count)
+}
+
 /// Reads what has come in, at least one byte; the number of bytes or a negative `errno`.
 pub fn read(buffer: &mut [u8], deadline: u64) -> isize {
     let Some(c) = state() else { return -errno::EIO as isize };
@@ -117,22 +137,24 @@ pub fn read(buffer: &mut [u8], deadline: u64) -> isize {
         return 0;
     }
     loop {
-        let cons = c.ring.load32(IN_CONS_OFFSET);
-        let Ok(available) = IN.used(c.ring.load32(IN_PROD_OFFSET), cons) else {
-            return -errno::EIO as isize;
-        };
-        if available > 0 {
-            let count = buffer.len().min(available);
-            for (i, byte) in buffer[..count].iter_mut().enumerate() {
-                *byte = c.ring.load8(IN_OFFSET + IN.mask(cons.wrapping_add(i as u32)));
-            }
-            c.ring.store32(IN_CONS_OFFSET, cons.wrapping_add(count as u32));
-            evtchn::notify(c.port);
-            return count as isize;
+        match take(&c, buffer, |_| false) {
+            None => return -errno::EIO as isize,
+            Some(0) if clock::monotonic() >= deadline => return -errno::ETIMEDOUT as isize,
+            Some(0) => drop(evtchn::wait(&[c.port], deadline)),
+            Some(count) => return count as isize,
         }
-        if clock::monotonic() >= deadline {
-            return -errno::ETIMEDOUT as isize;
-        }
-        evtchn::wait(&[c.port], deadline);
     }
+}
+
+/// Reads what has come in as a terminal gives it to a program: a carriage return is the end of a line, and
+/// control-D the end of the input so far. `None`: there is nothing.
+pub fn read_terminal(buffer: &mut [u8]) -> Option<usize> {
+    const CONTROL_D: u8 = 4;
+    let c = state()?;
+    let count = take(&c, buffer, |byte| byte == CONTROL_D)?;
+    buffer[..count].iter_mut().filter(|b| **b == b'\r').for_each(|b| *b = b'\n');
+    if count > 0 {
+        return Some(count);
+    }
+    (take(&c, &mut [0], |byte| byte != CONTROL_D)? > 0).then_some(0)
 }

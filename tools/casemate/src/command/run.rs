@@ -174,14 +174,16 @@ fn show_console(domain: &Domain) -> anyhow::Result<(End, Vec<u8>)> {
     Ok((end, last_words))
 }
 
-/// Copies what is typed to the domain. The thread ends with the process.
+/// Copies what is typed to the domain, and the end of it, which on a terminal is control-D. The thread ends with
+/// the process.
 fn forward_input(domain: &Arc<Domain>) {
     let domain = Arc::downgrade(domain);
     thread::spawn(move || {
         let mut piece = [0; 4096];
         while let Ok(length) = io::stdin().lock().read(&mut piece) {
-            let Some(domain) = domain.upgrade().filter(|_| length > 0) else { return };
-            if domain.input(&piece[..length]).is_err() {
+            let bytes = if length > 0 { &piece[..length] } else { &b"\x04"[..] };
+            let Some(domain) = domain.upgrade() else { return };
+            if domain.input(bytes).is_err() || length == 0 {
                 return;
             }
         }

@@ -171,21 +171,13 @@ fn read_file(file: File, buffer: &mut [u8]) -> Result<usize> {
     }
 }
 
-/// A console line ends with a carriage return when a person types it; control-D alone is the end of input.
 fn read_console(buffer: &mut [u8]) -> Result<usize> {
-    const END_OF_INPUT: u8 = 4;
-    if buffer.is_empty() {
-        return Ok(0);
-    }
     loop {
-        match usize::try_from(console::read(buffer, 0)) {
-            Ok(count) => {
-                let bytes = &mut buffer[..count];
-                bytes.iter_mut().filter(|b| **b == b'\r').for_each(|b| *b = b'\n');
-                return Ok(if bytes == [END_OF_INPUT] { 0 } else { count });
-            }
-            Err(_) if nonblocking(File::Console) => return Err(Errno::AGAIN),
-            Err(_) => signal::wait(Wait::Event, NEVER)?,
+        match console::read_terminal(buffer) {
+            _ if buffer.is_empty() => return Ok(0),
+            Some(count) => return Ok(count),
+            None if nonblocking(File::Console) => return Err(Errno::AGAIN),
+            None => signal::wait(Wait::Event, NEVER)?,
         };
     }
 }

@@ -144,6 +144,8 @@ struct Program<'a> {
     image: &'a Path,
     /// Words of its command line.
     words: Vec<String>,
+    /// What is typed, before the end of input; nothing at all when it is empty.
+    input: &'a str,
     judge: &'a dyn Fn(i32, &str) -> Result<(), String>,
 }
 
@@ -172,7 +174,7 @@ impl Bench<'_> {
             };
             let judge = |status, text: &str| expect(status, text, 0, output);
             let words = words.iter().map(ToString::to_string).collect();
-            let program = Program { image: &image, words, judge: &judge };
+            let program = Program { image: &image, words, input: "", judge: &judge };
             for (name, mode) in modes {
                 report.add(&name, self.run(&program, mode));
             }
@@ -239,7 +241,7 @@ impl Bench<'_> {
                 let outcome = conformance::Outcome { status, output: text.to_owned() };
                 program.judge(&outcome).map_err(|error| error.to_string())
             };
-            let domain = Program { image: &program.image, words, judge: &judge };
+            let domain = Program { image: &program.image, words, input: case.input, judge: &judge };
             for (name, mode) in wanted(&name(case), report) {
                 report.add(&name, self.run(&domain, mode));
             }
@@ -251,23 +253,35 @@ impl Bench<'_> {
             PACKAGES.iter().filter(|package| wants_package(package, full, report)).collect::<Vec<_>>()
         {
             let (name, programs, selection) = package;
-            let programs = match self.workshop(kernel::LIBOS, *programs) {
-                Ok(programs) => programs,
+            let build = |kernel| self.workshop(kernel, *programs);
+            let sampled = !full && matches!(selection, Selection::Sample(_));
+            let mut built = match build(kernel::LIBOS) {
+                Ok(built) => built,
                 Err(error) => {
                     report.add(&format!("build-{name}"), Verdict::Failure(error.to_string()));
                     continue;
                 }
             };
-            let (chosen, in_turn) = match selection {
-                Selection::Sample(sample) if !full => (sample(&programs), true),
-                _ => (programs.iter().filter(|program| !program.needs_files).collect(), false),
+            if !sampled && built.iter().any(|program| program.needs_files) {
+                built.retain(|program| !program.needs_files);
+                match build(kernel::LIBOS_FILES) {
+                    Ok(more) => built.extend(more.into_iter().filter(|program| program.needs_files)),
+                    Err(error) => {
+                        report.add(&format!("build-{name}-files"), Verdict::Failure(error.to_string()));
+                    }
+                }
+            }
+            let chosen = match selection {
+                Selection::Sample(sample) if sampled => sample(&built),
+                _ => built.iter().collect(),
             };
             for (number, program) in chosen.into_iter().enumerate() {
                 let judge = |status, text: &str| program.objection(status, text).map_or(Ok(()), Err);
-                let domain = Program { image: &program.image, words: program.args.clone(), judge: &judge };
+                let domain =
+                    Program { image: &program.image, words: program.args.clone(), input: "", judge: &judge };
                 let modes = wanted(&format!("{name}-{}", program.name), report);
                 for (name, mode) in
-                    modes.into_iter().filter(|(_, mode)| !in_turn || *mode == MODES[number % 2])
+                    modes.into_iter().filter(|(_, mode)| !sampled || *mode == MODES[number % 2])
                 {
                     report.add(&name, self.run(&domain, mode));
                 }
@@ -318,12 +332,17 @@ impl Bench<'_> {
         config.memory_mib = MEMORY_MIB;
         config.cmdline = command_line(&program.words).map_err(anyhow::Error::msg)?;
         config.limit = Some(self.bed.limits().scale(LIMIT));
+        let domain = self.bed.start_domain(&config)?;
+        if !program.input.is_empty() {
+            // Control-D ends the input, as it does on a terminal.
+            domain.input(format!("{}\x04", program.input).as_bytes())?;
+        }
         let mut printed = Vec::new();
-        let report = self
-            .bed
-            .run_domain(&config, |piece| printed.extend_from_slice(piece))
+        let end = domain
+            .wait(|piece| printed.extend_from_slice(piece))
             .with_context(|| format!("it printed:\n{}", String::from_utf8_lossy(&printed)))?;
-        Ok((report.end, String::from_utf8_lossy(&report.console).replace('\r', "")))
+        domain.destroy()?;
+        Ok((end, String::from_utf8_lossy(&printed).replace('\r', "")))
     }
 
     /// The end of the console, with names for the addresses in it, and what Xen said.
