@@ -109,16 +109,18 @@ fn is_rust_lld(linker: &Path) -> bool {
 /// symbol local, and `_start` to be filled in. This one file lies below services without a C library, and,
 /// joined with a C library's start file, below all other programs ([`KernelFiles`](crate::KernelFiles)).
 pub fn object(tools: &Tools, library: &Path, object: &Path) -> Result<()> {
-    let log = object.with_extension("log");
-    let _ = fs::remove_file(&log);
-    let whole = object.with_extension("whole.o");
+    // Files of this process's own: others may make the same object at this time.
+    let own = |name: &str| object.with_extension(format!("{}.{name}", std::process::id()));
+    let (log, whole, done) = (own("log"), own("whole.o"), own("new.o"));
     let mut link = Step::new("link the kernel", &tools.linker, &log);
     if is_rust_lld(&tools.linker) {
         link = link.args(["-flavor", "gnu"]);
     }
     link.args(["-r", "--undefined-glob", ENTRY_POINTS, "-o"]).arg(&whole).arg(library).run()?;
-    localise(&tools.objcopy, &[], &whole, object, &log)?;
-    fs::remove_file(&whole).at(&whole)
+    localise(&tools.objcopy, &[], &whole, &done, &log)?;
+    fs::rename(&done, object).at(object)?;
+    // After a failure they stay, to be looked at.
+    [&whole, &log].into_iter().try_for_each(|file| fs::remove_file(file).at(file))
 }
 
 /// Makes all symbols local but the kernel's entry points and `more`.
