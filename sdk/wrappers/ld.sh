@@ -14,7 +14,7 @@
 self=$(readlink -f -- "$0") || exit 1
 libexec=${self%/*}
 ld=${CASEMATE_LD:-ld}
-kernel= script= strip= out=a.out next= image=yes std=${CASEMATE_STD:-std}
+kernel= script= strip= out=a.out next= image=yes tables= std=${CASEMATE_STD:-std}
 
 # GCC hands long command lines over in a file: one argument a line, special characters behind a backslash.
 for arg; do
@@ -85,7 +85,12 @@ if [ -n "$kernel" ]; then
 	kernel=${kernel%/*}
 	if [ -z "$script" ] && [ -f "$kernel/link.ld" ]; then
 		# GCC asks for a build id, which a domain image has no place for.
-		set -- "$@" -T "$kernel/link.ld" --build-id=none
+		ldscript=$kernel/link.ld
+		if [ "$std" = small ] && [ -f "$kernel/link-small.ld" ]; then
+			ldscript=$kernel/link-small.ld
+			tables=--no-eh-frame-hdr
+		fi
+		set -- "$@" -T "$ldscript" --build-id=none
 	fi
 fi
 if [ "$std" = small ]; then
@@ -96,7 +101,8 @@ if [ -n "${CASEMATE_MAP-}" ]; then
 	set -- "$@" -Map="$out.map"
 fi
 # -nostdlib: only the library folders named on the command line, never the build machine's.
-"$ld" -nostdlib --gc-sections --eh-frame-hdr -z noexecstack "$@" || exit
+# shellcheck disable=SC2086 # one word or none
+"$ld" -nostdlib --gc-sections --eh-frame-hdr -z noexecstack "$@" $tables || exit
 
 if [ -n "$kernel" ] && [ "${CASEMATE_CHECK:-yes}" != no ] && [ -x "$libexec/check" ]; then
 	if ! "$libexec/check" --kernel "${kernel##*/}" "$out"; then

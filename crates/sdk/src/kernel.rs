@@ -26,6 +26,9 @@ pub const STANDIN_FILES: &str = "standin-files";
 /// Name of the link to the kernel that is used unless another one is asked for.
 pub(crate) const DEFAULT: &str = "default";
 
+/// Changes when a kernel's folder is to be made anew from the same files.
+const LAYOUT: &[u8] = b"3";
+
 /// File in a kernel's folder that tells what it was made from.
 const STAMP: &str = "stamp";
 
@@ -147,7 +150,7 @@ pub(crate) fn install(options: &Options, sdk: &Sdk, name: &str, object: &Path, s
     let dir = sdk.kernel_dir(name);
     let start = sdk.sysroot().join("lib/crt1-musl.o");
     let inputs = [&start, object, script].map(cache::sha256).into_iter().collect::<Result<Vec<_>>>()?;
-    let stamp = cache::sha256_parts(inputs.iter().map(String::as_bytes));
+    let stamp = cache::sha256_parts(inputs.iter().map(String::as_bytes).chain([LAYOUT]));
     if fs::read_to_string(dir.join(STAMP)).is_ok_and(|old| old == stamp) {
         return Ok(());
     }
@@ -170,6 +173,15 @@ pub(crate) fn install(options: &Options, sdk: &Sdk, name: &str, object: &Path, s
     localise(Path::new("objcopy"), &["_start"], &joined, &work.join("crt1.o"), &log)?;
     fs::remove_file(&joined).at(&joined)?;
     fs::copy(script, work.join("link.ld")).at(script)?;
+    if name == LIBOS {
+        // For programs that cannot unwind: no tables for it.
+        let text = fs::read_to_string(script).at(script)?;
+        let tables = "*(.gcc_except_table .gcc_except_table.*) \
+                      *(EXCLUDE_FILE(*crtbeginT.o *crtend.o) .eh_frame EXCLUDE_FILE(*crtbeginT.o *crtend.o) .eh_frame.*)";
+        let text = text.replacen("SECTIONS {", &format!("SECTIONS {{\n  /DISCARD/ : {{ {tables} }}"), 1);
+        let small = work.join("link-small.ld");
+        fs::write(&small, text).at(&small)?;
+    }
     fs::write(work.join(STAMP), stamp).at(&work)?;
     if dir.exists() {
         fs::remove_dir_all(&dir).at(&dir)?;
