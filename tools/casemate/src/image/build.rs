@@ -85,7 +85,10 @@ pub fn kernel(workspace: &Workspace, ui: &Ui) -> anyhow::Result<Kernel> {
     let mut command = workspace.cargo("rustc");
     command.args(["--quiet", "--package", KERNEL, "--lib", "--crate-type", "staticlib"]);
     command.args(["--profile", PROFILE, "--target", MUSL, "--target-dir"]).arg(&dir);
-    command.env("CARGO_ENCODED_RUSTFLAGS", flags(&workspace.root, &workspace.root, &KERNEL_FLAGS.map(str::to_owned)));
+    command.env(
+        "CARGO_ENCODED_RUSTFLAGS",
+        flags(&workspace.root, &workspace.root, &KERNEL_FLAGS.map(str::to_owned)),
+    );
     let bar = ui.spinner("building the kernel");
     let built = project::build(command, "the kernel");
     bar.finish_and_clear();
