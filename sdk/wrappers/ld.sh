@@ -7,12 +7,14 @@
 #
 #   CASEMATE_LD      the GNU ld to run (default: ld)
 #   CASEMATE_MAP     not empty: also write the link map OUTPUT.map, which `casemate size` reads
+#   CASEMATE_STD     "full": link Rust's std as it is, not the SDK's copy without what needs files; "small": a copy
+#                    that prints no backtraces and cannot unwind either, for programs with panic=abort
 #   CASEMATE_CHECK   "no": skip the check (no system call instruction outside the kernel, no segment both
 #                    writable and executable, Xen's notes)
 self=$(readlink -f -- "$0") || exit 1
 libexec=${self%/*}
 ld=${CASEMATE_LD:-ld}
-kernel= script= strip= out=a.out next= image=yes
+kernel= script= strip= out=a.out next= image=yes tables= std=${CASEMATE_STD:-std}
 
 # GCC hands long command lines over in a file: one argument a line, special characters behind a backslash.
 for arg; do
@@ -60,7 +62,16 @@ for arg; do
 	# The check needs the symbols; strip afterwards.
 	-s | --strip-all) strip=--strip-all && continue ;;
 	-S | --strip-debug) strip=${strip:---strip-debug} && continue ;;
-	*/crt1.o) kernel=$arg ;;
+	*/crt1.o)
+		kernel=$arg
+		case $arg in
+		*/standin-files/crt1.o) std=full ;;
+		esac
+		;;
+	*/libstd-*.rlib)
+		copy=$libexec/../../x86_64-casemate-linux-musl/lib/rust/$std/${arg##*/}
+		[ -f "$copy" ] && arg=$copy
+		;;
 	esac
 	set -- "$@" "$arg"
 done
@@ -74,14 +85,24 @@ if [ -n "$kernel" ]; then
 	kernel=${kernel%/*}
 	if [ -z "$script" ] && [ -f "$kernel/link.ld" ]; then
 		# GCC asks for a build id, which a domain image has no place for.
-		set -- "$@" -T "$kernel/link.ld" --build-id=none
+		ldscript=$kernel/link.ld
+		if [ "$std" = small ] && [ -f "$kernel/link-small.ld" ]; then
+			ldscript=$kernel/link-small.ld
+			tables=--no-eh-frame-hdr
+		fi
+		set -- "$@" -T "$ldscript" --build-id=none
 	fi
+fi
+if [ "$std" = small ]; then
+	# Its unwinder goes before the real one.
+	set -- -L"$libexec/../../x86_64-casemate-linux-musl/lib/rust/small" "$@"
 fi
 if [ -n "${CASEMATE_MAP-}" ]; then
 	set -- "$@" -Map="$out.map"
 fi
 # -nostdlib: only the library folders named on the command line, never the build machine's.
-"$ld" -nostdlib --gc-sections --eh-frame-hdr -z noexecstack "$@" || exit
+# shellcheck disable=SC2086 # one word or none
+"$ld" -nostdlib --gc-sections --eh-frame-hdr -z noexecstack "$@" $tables || exit
 
 if [ -n "$kernel" ] && [ "${CASEMATE_CHECK:-yes}" != no ] && [ -x "$libexec/check" ]; then
 	if ! "$libexec/check" --kernel "${kernel##*/}" "$out"; then

@@ -33,6 +33,9 @@ pub(crate) const OVERLAY: &[Asset] = assets!("overlay":
 /// Additions to libc.a.
 pub(crate) const COMPAT: &[Asset] = assets!("compat": "glibc.c");
 
+/// An unwinder for programs that do not unwind.
+pub(crate) const UNWIND: &[Asset] = assets!("rust": "no-unwind.c");
+
 /// The stand-in kernel.
 pub(crate) const STANDIN: &[Asset] = assets!("standin": "standin.S", "standin.c", "standin.h", "link.ld");
 

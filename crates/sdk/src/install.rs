@@ -4,7 +4,7 @@ use crate::assets::{self, Asset};
 use crate::cache;
 use crate::error::{At, Error, Result};
 use crate::run::Step;
-use crate::{TARGET, kernel, musl};
+use crate::{TARGET, kernel, musl, rust};
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -113,7 +113,13 @@ impl Sdk {
     /// Changes when a program that was linked for kernel `name` should be linked anew.
     pub fn key(&self, name: &str) -> String {
         let lib = self.sysroot().join("lib");
-        let files = [self.kernel_dir(name).join("stamp"), lib.join("musl.stamp"), lib.join("compat.stamp")];
+        let files = [
+            self.kernel_dir(name).join("stamp"),
+            lib.join("musl.stamp"),
+            lib.join("compat.stamp"),
+            lib.join("rust/std/std.stamp"),
+            lib.join("rust/small/std.stamp"),
+        ];
         let texts = files.map(|file| fs::read_to_string(file).unwrap_or_default());
         cache::sha256_parts(texts.iter().map(String::as_bytes))
     }
@@ -176,7 +182,7 @@ pub fn install(options: &Options<'_>) -> Result<Sdk> {
     kernel::set_default(&sdk, default)?;
     install_compat(options, &sdk)?;
     install_kernel_headers(&sdk)?;
-    install_unwinder(options, &sdk)?;
+    rust::install(options, &sdk)?;
     Ok(sdk)
 }
 
@@ -261,26 +267,6 @@ fn install_kernel_headers(sdk: &Sdk) -> Result<()> {
         if let Some(found) = candidates.iter().find(|path| Path::new(path).is_dir()) {
             link(&sdk.sysroot().join("include").join(name), found)?;
         }
-    }
-    Ok(())
-}
-
-/// Copies the unwinder that Rust's std needs from the installed Rust target. Its folder itself must not be a
-/// library folder: it holds a libc.a whose system calls are instructions. Without Rust or the target there is
-/// nothing to do; C programs do not need it.
-fn install_unwinder(options: &Options<'_>, sdk: &Sdk) -> Result<()> {
-    let log = options.log("unwinder");
-    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let Ok(sysroot) = Step::new("look for Rust", rustc, &log).args(["--print", "sysroot"]).output() else {
-        return Ok(());
-    };
-    let from = Path::new(sysroot.trim())
-        .join("lib/rustlib")
-        .join(crate::RUST_TARGET)
-        .join("lib/self-contained/libunwind.a");
-    if from.is_file() {
-        let to = sdk.sysroot().join("lib/libunwind.a");
-        fs::copy(&from, &to).at(&from)?;
     }
     Ok(())
 }

@@ -28,6 +28,9 @@ pub const STANDIN_FILES: &str = "standin-files";
 /// Name of the link to the kernel that is used unless another one is asked for.
 pub(crate) const DEFAULT: &str = "default";
 
+/// Changes when a kernel's folder is to be made anew from the same files.
+const LAYOUT: &[u8] = b"3";
+
 /// File in a kernel's folder that tells what it was made from.
 const STAMP: &str = "stamp";
 
@@ -111,16 +114,18 @@ fn is_rust_lld(linker: &Path) -> bool {
 /// symbol local, and `_start` to be filled in. This one file lies below services without a C library, and,
 /// joined with a C library's start file, below all other programs ([`KernelFiles`](crate::KernelFiles)).
 pub fn object(tools: &Tools, library: &Path, object: &Path) -> Result<()> {
-    let log = object.with_extension("log");
-    let _ = fs::remove_file(&log);
-    let whole = object.with_extension("whole.o");
+    // Files of this process's own: others may make the same object at this time.
+    let own = |name: &str| object.with_extension(format!("{}.{name}", std::process::id()));
+    let (log, whole, done) = (own("log"), own("whole.o"), own("new.o"));
     let mut link = Step::new("link the kernel", &tools.linker, &log);
     if is_rust_lld(&tools.linker) {
         link = link.args(["-flavor", "gnu"]);
     }
     link.args(["-r", "--undefined-glob", ENTRY_POINTS, "-o"]).arg(&whole).arg(library).run()?;
-    localise(&tools.objcopy, &[], &whole, object, &log)?;
-    fs::remove_file(&whole).at(&whole)
+    localise(&tools.objcopy, &[], &whole, &done, &log)?;
+    fs::rename(&done, object).at(object)?;
+    // After a failure they stay, to be looked at.
+    [&whole, &log].into_iter().try_for_each(|file| fs::remove_file(file).at(file))
 }
 
 /// Makes all symbols local but the kernel's entry points and `more`.
@@ -147,7 +152,7 @@ pub(crate) fn install(options: &Options, sdk: &Sdk, name: &str, object: &Path, s
     let dir = sdk.kernel_dir(name);
     let start = sdk.sysroot().join("lib/crt1-musl.o");
     let inputs = [&start, object, script].map(cache::sha256).into_iter().collect::<Result<Vec<_>>>()?;
-    let stamp = cache::sha256_parts(inputs.iter().map(String::as_bytes));
+    let stamp = cache::sha256_parts(inputs.iter().map(String::as_bytes).chain([LAYOUT]));
     if fs::read_to_string(dir.join(STAMP)).is_ok_and(|old| old == stamp) {
         return Ok(());
     }
@@ -170,6 +175,15 @@ pub(crate) fn install(options: &Options, sdk: &Sdk, name: &str, object: &Path, s
     localise(Path::new("objcopy"), &["_start"], &joined, &work.join("crt1.o"), &log)?;
     fs::remove_file(&joined).at(&joined)?;
     fs::copy(script, work.join("link.ld")).at(script)?;
+    if name == LIBOS {
+        // For programs that cannot unwind: no tables for it.
+        let text = fs::read_to_string(script).at(script)?;
+        let tables = "*(.gcc_except_table .gcc_except_table.*) \
+                      *(EXCLUDE_FILE(*crtbeginT.o *crtend.o) .eh_frame EXCLUDE_FILE(*crtbeginT.o *crtend.o) .eh_frame.*)";
+        let text = text.replacen("SECTIONS {", &format!("SECTIONS {{\n  /DISCARD/ : {{ {tables} }}"), 1);
+        let small = work.join("link-small.ld");
+        fs::write(&small, text).at(&small)?;
+    }
     fs::write(work.join(STAMP), stamp).at(&work)?;
     if dir.exists() {
         fs::remove_dir_all(&dir).at(&dir)?;

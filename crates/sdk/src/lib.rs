@@ -29,6 +29,7 @@ mod map;
 mod musl;
 pub mod packages;
 mod run;
+mod rust;
 pub mod size;
 mod source;
 

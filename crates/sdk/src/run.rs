@@ -41,6 +41,7 @@ const LEAKING: &[&str] = &[
     "CASEMATE_KERNEL",
     "CASEMATE_CHECK",
     "CASEMATE_MAP",
+    "CASEMATE_STD",
 ];
 
 /// One step: a command whose output goes to a log.

@@ -230,6 +230,55 @@ fn std_programs_build_with_the_stock_rust_target() {
     assert!(problems.is_empty(), "{problems:?}");
 }
 
+/// Builds a std program of one file with flags for the compiler, and the copy of std that `CASEMATE_STD` names.
+fn std_program(dir: &Path, source: &str, std: &str, flags: &[&str]) -> PathBuf {
+    fs::write(dir.join("main.rs"), source).unwrap();
+    let program = dir.join(std);
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let built = Command::new(rustc)
+        .args(["--edition", "2024", "-O", "--target", sdk::RUST_TARGET, "main.rs", "-o"])
+        .arg(&program)
+        .args(["-Clink-self-contained=no", "-Crelocation-model=static"])
+        .arg(format!("-Clinker={}", sdk().tool("gcc").display()))
+        .args(flags)
+        .env("CASEMATE_STD", std)
+        .env("CASEMATE_KERNEL", kernel::STANDIN)
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    assert!(built.status.success(), "{}", stderr(&built));
+    program
+}
+
+#[test]
+fn std_comes_without_what_needs_files() {
+    let dir = folder("std-copies");
+    let source = "use std::panic;\nfn main() {\n\
+                  let caught = panic::catch_unwind(|| panic!(\"first\")).is_err();\n\
+                  println!(\"caught {caught}\");\n\
+                  let v: Vec<u8> = Vec::new(); println!(\"{}\", v[std::env::args().count()]);\n}\n";
+    let size = |program: &Path| sdk::size::report(program, None).unwrap().loaded_file;
+    let full = std_program(&dir, source, "full", &[]);
+    let copy = std_program(&dir, source, "std", &[]);
+    let small = std_program(&dir, source, "small", &["-Cpanic=abort"]);
+    let (full_size, copy_size, small_size) = (size(&full), size(&copy), size(&small));
+    // On a toolchain whose std looks otherwise nothing is cut, and this test says so.
+    assert!(copy_size + 100_000 < full_size, "{copy_size} of {full_size}");
+    assert!(small_size + 60_000 < copy_size, "{small_size} of {copy_size}");
+    for (program, out, status) in
+        [(full, "caught true\n", 101), (copy, "caught true\n", 101), (small, "", 134)]
+    {
+        let ran = Command::new(&program).env("RUST_BACKTRACE", "1").output().unwrap();
+        let said = stderr(&ran);
+        assert_eq!(
+            (String::from_utf8_lossy(&ran.stdout).as_ref(), exit_code(&ran.status)),
+            (out, status),
+            "{said}"
+        );
+        assert!(said.contains("panicked at") && said.contains("first"), "{said}");
+    }
+}
+
 /// A linked image with flaws that the `ld` wrapper's own check is told to overlook.
 fn unchecked(dir: &Path, source: &str, args: &[&str]) -> PathBuf {
     fs::write(dir.join("program.c"), source).unwrap();

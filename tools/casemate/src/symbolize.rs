@@ -1,7 +1,8 @@
 //! Names and source lines for the addresses in a domain's last words.
 //!
-//! The kernel prints one frame a line, `  #N 0xADDRESS`; Xen's register dumps say `RIP: e033:[<ADDRESS>]`. Text in
-//! any other form passes unchanged.
+//! The kernel prints one frame a line, `  #N 0xADDRESS`; a panic of Rust's std with `RUST_BACKTRACE=full` prints
+//! `  N:  0xADDRESS - <unknown>`; Xen's register dumps say `RIP: e033:[<ADDRESS>]`. Text in any other form passes
+//! unchanged.
 
 use std::path::Path;
 
@@ -88,6 +89,13 @@ fn find_address(line: &str) -> Option<(u64, bool)> {
         let rest = rest.trim_start();
         return rest.starts_with("0x").then(|| hex(rest)).flatten().map(|a| (a, number > 0));
     }
+    if let Some((number, rest)) = trimmed.split_once(": ")
+        && let Ok(number) = number.parse::<u32>()
+    {
+        let rest = rest.trim_start();
+        let is_frame = rest.starts_with("0x") && rest.contains(" - ");
+        return is_frame.then(|| hex(rest)).flatten().map(|a| (a, number > 0));
+    }
     let (_, rest) = trimmed.split_once("RIP:")?;
     let (_, rest) = rest.split_once("[<")?;
     hex(rest).map(|a| (a, false))
@@ -102,7 +110,19 @@ mod tests {
         assert_eq!(find_address("  #0 0x1002f3"), Some((0x10_02f3, false)));
         assert_eq!(find_address("#12 0xffff800000000000 "), Some((0xffff_8000_0000_0000, true)));
         assert_eq!(find_address("RIP:    e033:[<0000000000100007>]"), Some((0x10_0007, false)));
-        for other in ["#x 0x10", "# 0x10", "#1 somewhere", "rax: 0x1", "", "RIP: [<zz>]"] {
+        assert_eq!(find_address("   0:           0x10abcd - <unknown>"), Some((0x10_abcd, false)));
+        assert_eq!(find_address("  12:           0x10abcd - <unknown>"), Some((0x10_abcd, true)));
+        for other in [
+            "3: 0x10",
+            "3: main - x",
+            "x: 0x10 - <unknown>",
+            "#x 0x10",
+            "# 0x10",
+            "#1 somewhere",
+            "rax: 0x1",
+            "",
+            "RIP: [<zz>]",
+        ] {
             assert_eq!(find_address(other), None, "{other:?}");
         }
     }

@@ -48,6 +48,8 @@ impl Workspace {
                 "this is not the Casemate source tree: change into it, or set CASEMATE_ROOT to its folder",
             )?,
         };
+        // Cargo and the compiler name files by their real paths.
+        let root = root.canonicalize().unwrap_or(root);
         let target = match env::var_os("CARGO_TARGET_DIR") {
             Some(dir) => std::path::absolute(dir).context("CARGO_TARGET_DIR")?,
             None => root.join("target"),

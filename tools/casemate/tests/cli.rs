@@ -53,9 +53,21 @@ fn no_command_shows_the_help() {
 
 #[test]
 fn help_of_every_command_says_what_it_does() {
-    for command in
-        ["setup", "doctor", "build", "check", "run", "symbolize", "demo", "test", "completions", "man"]
-    {
+    for command in [
+        "setup",
+        "doctor",
+        "sdk",
+        "new",
+        "build",
+        "size",
+        "check",
+        "run",
+        "symbolize",
+        "demo",
+        "test",
+        "completions",
+        "man",
+    ] {
         let output = casemate(&[command, "--help"]).success().get_output().clone();
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.contains("Usage: casemate") && text.len() > 200, "{command}: {text}");
@@ -68,7 +80,7 @@ fn wrong_options_are_named() {
         (&["run", "x", "--mode", "hvm"][..], "possible values: pv, pvh"),
         (&["run", "x", "--memory", "0"], "0 is not in 1..=65536"),
         (&["run", "x", "--memory", "much"], "invalid digit"),
-        (&["run"], "<IMAGE|PACKAGE>"),
+        (&["run"], "<IMAGE|PACKAGE|FOLDER>"),
         (&["rum"], "'run'"),
         (&["completions", "cmd"], "possible values"),
     ] {

@@ -9,6 +9,7 @@ use std::{
     io::Read,
     path::{Path, PathBuf},
     process::Command,
+    time::SystemTime,
 };
 
 use anyhow::{Context, bail};
@@ -55,7 +56,9 @@ pub fn images(sdk: &Sdk, dir: &Path, ui: &Ui) -> anyhow::Result<Vec<Image>> {
 pub fn programs(sdk: &Sdk, dir: &Path, kind: Kind, ui: &Ui) -> anyhow::Result<Vec<PathBuf>> {
     make(sdk, dir, kind, false, ui)?;
     let (mut right, wrong) = find(dir, kind);
-    if right.is_empty() && !wrong.is_empty() {
+    let kernel = sdk.kernel_dir(kernel_of(kind)).join("crt1.o");
+    let is_old = |program: &PathBuf| modified(program) < modified(&kernel);
+    if (right.is_empty() && !wrong.is_empty()) || right.iter().any(is_old) {
         // Make does not know that the kernel is something that its programs depend on.
         make(sdk, dir, kind, true, ui)?;
         right = find(dir, kind).0;
@@ -78,7 +81,7 @@ fn make(sdk: &Sdk, dir: &Path, kind: Kind, all: bool, ui: &Ui) -> anyhow::Result
     for (variable, tool) in [("CC", "gcc"), ("AR", "ar"), ("RANLIB", "ranlib"), ("STRIP", "strip")] {
         command.env(variable, sdk.tool(tool));
     }
-    command.env("CASEMATE_KERNEL", if kind == Kind::Domain { kernel::LIBOS } else { kernel::STANDIN });
+    command.env("CASEMATE_KERNEL", kernel_of(kind));
     if all {
         command.arg("--always-make");
     }
@@ -91,6 +94,14 @@ fn make(sdk: &Sdk, dir: &Path, kind: Kind, all: bool, ui: &Ui) -> anyhow::Result
         bail!("make in {} failed:\n{}", dir.display(), String::from_utf8_lossy(&text).trim_end());
     }
     Ok(())
+}
+
+fn kernel_of(kind: Kind) -> &'static str {
+    if kind == Kind::Domain { kernel::LIBOS } else { kernel::STANDIN }
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    path.metadata().and_then(|m| m.modified()).ok()
 }
 
 /// Programs of this kind and of the other one, sorted by path.

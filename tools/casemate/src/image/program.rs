@@ -20,27 +20,32 @@ use crate::{
 /// Profile of programs unless another one is asked for: the package's own `release`, with line tables.
 const PROFILE: &str = "program";
 
-/// What the profiles are, as cargo's configuration. `program` and `small` may be completed by the package.
+/// Profile of the smallest programs: without unwinding and backtraces.
+const SMALL: &str = "small";
+
+/// What the profiles are, as cargo's configuration. No link-time optimisation in `small`: it would take std's
+/// bitcode, with all that the SDK's copy of std is made without.
 const PROFILES: [&str; 9] = [
     "profile.program.inherits='release'",
     "profile.program.debug='line-tables-only'",
     "profile.program.strip='none'",
     "profile.small.inherits='program'",
     "profile.small.opt-level='s'",
-    "profile.small.lto='fat'",
+    "profile.small.lto=false",
     "profile.small.codegen-units=1",
     "profile.small.panic='abort'",
     "profile.small.strip='none'",
 ];
 
 /// Variables that would take the place of what the SDK tells cargo, or that the link wrappers read.
-const MISLEADING: [&str; 6] = [
+const MISLEADING: [&str; 7] = [
     "RUSTFLAGS",
     "CARGO_ENCODED_RUSTFLAGS",
     "CARGO_BUILD_RUSTFLAGS",
     "CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS",
     "CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER",
     "CASEMATE_KERNEL",
+    "CASEMATE_STD",
 ];
 
 /// What to build, and with what.
@@ -113,6 +118,9 @@ impl Recipe<'_> {
         command.arg("--config").arg(format!("target.{MUSL}.rustflags=[{}]", flags.join(",")));
         for name in MISLEADING {
             command.env_remove(name);
+        }
+        if profile == SMALL {
+            command.env("CASEMATE_STD", SMALL);
         }
         command
     }
