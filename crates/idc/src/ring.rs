@@ -214,6 +214,11 @@ impl<M: Memory> Producer<M> {
         Ok(self.consumed == self.head)
     }
 
+    /// Whether a quarter of the ring has been published since the last [`flush`](Self::flush).
+    pub fn flush_due(&self) -> bool {
+        self.head - self.checked >= self.memory.capacity as u64 / 4
+    }
+
     /// Ends a batch: whether the reader is owed an event for what was published since the last call.
     ///
     /// # Errors

@@ -28,7 +28,8 @@ impl Deadline {
 /// No sleep is longer: the death of a *domain* sends no event, so somebody has to ask. Two of these are below
 /// the tenth of a second in which a dead peer is to be noticed.
 const SLICE: u64 = 50_000_000;
-/// Useless wake-ups in a row after which events are not listened to for a while.
+/// Useless wake-ups without anything moving in between after which events are not listened to. An honest peer
+/// causes few of them: something has moved for each event that it sends.
 const STORM: u32 = 64;
 /// Length of a sleep during such a storm.
 const STORM_SLICE: u64 = 1_000_000;
@@ -63,6 +64,12 @@ impl Waiter {
     pub(crate) fn new(spin: Spin, can_spin: bool) -> Waiter {
         let may_spin = spin == Spin::Adaptive && can_spin;
         Waiter { may_spin, spin: if may_spin { SPIN_MAX } else { 0 }, useless: 0 }
+    }
+
+    /// The peer did something. An honest one may have sent an event that comes too late to be of use, in either
+    /// direction of a channel.
+    fn moved(&mut self) {
+        self.useless = self.useless.saturating_sub(4);
     }
 
     /// After a wait that spinning did not end: would longer spinning have ended it?
@@ -114,13 +121,15 @@ impl<P: Platform> Link<P> {
         loop {
             match step(Phase::Look)? {
                 Step::Done => {
-                    waiter.useless = waiter.useless.saturating_sub(8);
+                    waiter.moved();
                     if let Some(since) = since {
                         waiter.learn(self.platform.now().saturating_sub(since));
                     }
                     return Ok(());
                 }
                 Step::Again => {
+                    woken = false;
+                    waiter.moved();
                     // The peer keeps us busy without giving us anything; others and the deadline count too.
                     self.platform.relax();
                     if self.platform.now() >= deadline.0 {
@@ -130,6 +139,7 @@ impl<P: Platform> Link<P> {
                 }
                 Step::Wait { .. } => {}
             }
+            let mut now = self.platform.now();
             if woken {
                 stats.spurious_wakes += 1;
                 waiter.useless += 1;
@@ -137,7 +147,6 @@ impl<P: Platform> Link<P> {
                     self.counters.storm();
                 }
             }
-            let mut now = self.platform.now();
             if since.is_none() {
                 since = Some(now);
                 if self.spin(waiter.spin, now, deadline, stats, step)? {
@@ -145,8 +154,15 @@ impl<P: Platform> Link<P> {
                 }
             }
             let bound = match step(Phase::Arm)? {
-                Step::Done => return Ok(()),
-                Step::Again => continue,
+                Step::Done => {
+                    waiter.moved();
+                    return Ok(());
+                }
+                Step::Again => {
+                    woken = false;
+                    waiter.moved();
+                    continue;
+                }
                 Step::Wait { bound } => bound,
             };
             if now >= deadline.0 {

@@ -295,8 +295,10 @@ impl<P: Platform> Writer<P> {
         let (first, rest) = message.split_at_checked(piece - 8).unwrap_or((message, &[]));
         self.push(Kind::First, Some(len), first, deadline, before_sleep)?;
         for part in rest.chunks(piece) {
-            // The reader may start on what is there already.
-            self.flush()?;
+            // The reader may start on what is there already. One that is awake sees it without being told.
+            if self.ring.flush_due() {
+                self.flush()?;
+            }
             if let Err(error) = self.push(Kind::Fragment, None, part, deadline, before_sleep) {
                 self.abort_owed = self.failed.is_none();
                 return Err(error);

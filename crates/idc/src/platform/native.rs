@@ -50,10 +50,15 @@ pub(super) fn random() -> u64 {
     u64::from_ne_bytes(bytes)
 }
 
-/// Whether this process may use more than one processor.
+/// Whether this machine has more than one processor. Not whether this process may use more than one: the peer
+/// runs on another one all the more if this one is bound to its own.
 pub(super) fn has_processors() -> bool {
     static MORE: OnceLock<bool> = OnceLock::new();
-    *MORE.get_or_init(|| std::thread::available_parallelism().is_ok_and(|count| count.get() > 1))
+    *MORE.get_or_init(|| match std::fs::read_to_string("/sys/devices/system/cpu/online") {
+        // "0", or a list such as "0-3" or "0,2".
+        Ok(list) => list.contains(['-', ',']),
+        Err(_) => std::thread::available_parallelism().is_ok_and(|count| count.get() > 1),
+    })
 }
 
 /// What ends with the pages of either platform.
