@@ -65,6 +65,7 @@ mod channel;
 pub mod endpoint;
 pub mod error;
 mod listener;
+mod loan;
 pub mod name;
 pub mod platform;
 #[cfg(any(casemate, test))]
@@ -84,6 +85,7 @@ pub use channel::Channel;
 pub use endpoint::{Config, Idc, Pending};
 pub use error::{CloseReason, Error, Result, Violation};
 pub use listener::{ListenConfig, Listener};
+pub use loan::Loan;
 pub use name::ServiceName;
 pub use platform::Native;
 #[cfg(all(feature = "std", not(casemate)))]

@@ -88,6 +88,8 @@ pub(crate) struct Link<P: Platform> {
     pub(crate) event: Arc<P::Event>,
     pub(crate) peer: DomId,
     pub(crate) counters: Arc<Counters>,
+    /// Counts the channel at the listener that accepted it, until its last half is gone.
+    pub(crate) ticket: Option<Arc<()>>,
 }
 
 impl<P: Platform> Link<P> {
@@ -98,12 +100,20 @@ impl<P: Platform> Link<P> {
             event: Arc::clone(&self.event),
             peer: self.peer,
             counters: Arc::clone(&self.counters),
+            ticket: self.ticket.clone(),
         }
     }
 
     pub(crate) fn notify(&self, stats: &mut Stats) -> Result<()> {
         stats.events_sent += 1;
         self.event.notify()
+    }
+
+    /// Takes an event if there is one.
+    pub(crate) fn take_event(&self, stats: &mut Stats) -> Result<bool> {
+        let taken = self.event.wait(0)?;
+        stats.wakes += u64::from(taken);
+        Ok(taken)
     }
 
     /// Waits until `step` is done. It looks whether there is something to do, and with [`Phase::Arm`] it asks the
@@ -153,6 +163,7 @@ impl<P: Platform> Link<P> {
                     return Ok(());
                 }
             }
+            let ticket = self.event.ticket();
             let bound = match step(Phase::Arm)? {
                 Step::Done => {
                     waiter.moved();
@@ -171,7 +182,7 @@ impl<P: Platform> Link<P> {
             let slice_end = *ask_at.get_or_insert(now.saturating_add(SLICE));
             stats.parks += 1;
             woken = if waiter.useless < STORM {
-                self.event.wait(slice_end.min(deadline.0))?
+                self.event.wait_since(ticket, slice_end.min(deadline.0))?
             } else {
                 self.platform.sleep_until(now.saturating_add(STORM_SLICE).min(deadline.0));
                 false

@@ -16,7 +16,8 @@ use idc::{
     Listener, Spin, Violation,
 };
 
-const SMALL: Config = Config { pages: 1, max_message: 1 << 20, spin: Spin::Adaptive };
+const SMALL: Config =
+    Config { pages: 1, slots: 0, pool: 0, max_peer_pages: 512, max_message: 1 << 20, spin: Spin::Adaptive };
 
 #[test]
 fn every_length_arrives_unchanged() {

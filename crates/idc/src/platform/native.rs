@@ -1,6 +1,7 @@
 //! The platform of a Linux program, chosen when it runs: Xen's devices, or hosted processes.
 
 use std::boxed::Box;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::OnceLock;
 
 use super::hosted::{Hosted, HostedAcceptor, HostedCall, HostedConfig, HostedEvent};
@@ -102,8 +103,26 @@ impl Event for NativeEvent {
         each!(self, event => event.wait(deadline))
     }
 
+    fn reset(&self) {
+        each!(self, event => event.reset());
+    }
+
+    fn ticket(&self) -> u64 {
+        each!(self, event => event.ticket())
+    }
+
+    fn wait_since(&self, ticket: u64, deadline: u64) -> Result<bool> {
+        each!(self, event => event.wait_since(ticket, deadline))
+    }
+
     fn status(&self) -> Result<PortStatus> {
         each!(self, event => event.status())
+    }
+}
+
+impl AsFd for NativeEvent {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        each!(self, event => event.as_fd())
     }
 }
 
