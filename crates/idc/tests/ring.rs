@@ -88,7 +88,7 @@ fn geometry() -> impl Strategy<Value = (usize, usize, usize)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     /// What is pushed is popped, in order and unchanged; a push fails only when the ring is nearly full; and an
     /// event is owed exactly when the other side sleeps and its condition has come true.
