@@ -247,7 +247,6 @@ impl<P: Platform> Channel<P> {
     }
 
     /// The two ends, for the stream adapters.
-    #[cfg(feature = "std")]
     pub(crate) fn ends(&mut self) -> (&mut Writer<P>, &mut Reader<P>) {
         (&mut self.writer, &mut self.reader)
     }

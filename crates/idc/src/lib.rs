@@ -55,6 +55,8 @@
 //! # Features
 //! `std` (default): stream adapters for `std::io`, and the platforms for Linux. Without it the crate is
 //! `no_std` with `alloc`. In a domain of the library OS (`--cfg casemate`) the platform is the kernel's.
+//! `tokio`: ends for asynchronous programs ([`tokio`](https://docs.rs/tokio)). `embedded-io`, `embedded-io-async`:
+//! the stream adapters for those traits.
 #![no_std]
 
 extern crate alloc;
@@ -76,8 +78,9 @@ pub mod ring;
 pub mod setup;
 pub mod shm;
 pub mod stats;
-#[cfg(feature = "std")]
 mod stream;
+#[cfg(all(feature = "tokio", not(any(casemate, loom))))]
+pub mod tokio;
 mod wait;
 mod writer;
 
@@ -92,7 +95,6 @@ pub use platform::Native;
 pub use platform::hosted::HostedConfig;
 pub use reader::Reader;
 pub use stats::Stats;
-#[cfg(feature = "std")]
 pub use stream::{ReadStream, WriteStream};
 pub use wait::{Deadline, Spin};
 pub use writer::Writer;

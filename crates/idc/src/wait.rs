@@ -221,6 +221,7 @@ impl<P: Platform> Link<P> {
             }
             now = self.platform.now();
         }
+        stats.spin_misses += u64::from(time > 0);
         Ok(false)
     }
 

@@ -318,7 +318,7 @@ impl<P: Platform> Writer<P> {
     }
 
     /// As [`arm`](Self::arm), for the next piece of a message of which `sent` bytes have been sent.
-    #[cfg(feature = "tokio")]
+    #[cfg(all(feature = "tokio", not(any(casemate, loom))))]
     pub(crate) fn arm_part(&mut self, len: usize, sent: usize) -> Result<bool> {
         self.flush()?;
         let (pooled, piece) = self.cut(len);
@@ -448,6 +448,13 @@ impl<P: Platform> Writer<P> {
     /// As for [`finish`](Self::finish).
     pub fn close(mut self) -> Result<()> {
         if self.finished { Ok(()) } else { self.finish() }
+    }
+
+    /// Whether something can be sent at all.
+    #[cfg(all(feature = "tokio", not(any(casemate, loom))))]
+    pub(crate) fn check_open(&mut self) -> Result<()> {
+        self.usable()?;
+        self.reader_gone()
     }
 
     /// Ends the channel for a reason of our own.
