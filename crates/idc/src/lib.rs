@@ -99,3 +99,8 @@ pub use stream::{ReadStream, WriteStream};
 pub use wait::{Deadline, Spin};
 pub use writer::Writer;
 pub use xen_abi::{DomId, EvtchnPort, GrantRef};
+
+/// The programs in the guide are tests.
+#[cfg(all(doctest, feature = "std", not(casemate)))]
+#[doc = include_str!("../../../docs/guide/idc.md")]
+struct Guide;

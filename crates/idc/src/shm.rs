@@ -271,3 +271,63 @@ unsafe fn copy_blocks(from: *const u8, to: *mut u8, count: usize) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    const SIZE: usize = 4096;
+
+    fn pages() -> Pages<Vec<u64>> {
+        // Twice the size, for the alignment.
+        let mut words = vec![0u64; SIZE / 4];
+        let base = words.as_mut_ptr().cast::<u8>();
+        let base = NonNull::new(base.wrapping_add(base.align_offset(SIZE))).expect("no address is zero");
+        // SAFETY: a page inside of the vector, which the keeper keeps and nobody else uses.
+        unsafe { Pages::new(base, SIZE, words) }
+    }
+
+    #[test]
+    fn copies_of_all_lengths_at_all_offsets() {
+        let shared = pages();
+        for offset in (0..136).step_by(8) {
+            for len in (0..300).chain([1000, SIZE - 136]) {
+                // A frame of ones, which only the padding of the last word may change.
+                for at in (0..SIZE).step_by(8) {
+                    shared.store(at, u64::MAX, Ordering::Relaxed);
+                }
+                let bytes: Vec<u8> = (0..len).map(|at| (at * 7 + offset) as u8).collect();
+                shared.write(offset, &bytes);
+                let mut all = vec![0; SIZE];
+                shared.read(0, &mut all);
+                let end = offset + len.next_multiple_of(8);
+                assert!(all[..offset].iter().chain(&all[end..]).all(|byte| *byte == 0xff), "{offset} {len}");
+                assert!(all[offset + len..end].iter().all(|byte| *byte == 0), "{offset} {len}");
+                let mut copy = vec![0; len];
+                shared.read(offset, &mut copy);
+                assert!(copy == bytes && all[offset..offset + len] == bytes, "{offset} {len}");
+            }
+            if cfg!(miri) && offset > 64 {
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn an_access_outside_is_no_access() {
+        let outside = |op: fn(&Pages<Vec<u64>>)| {
+            let shared = pages();
+            assert!(std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| op(&shared))).is_err());
+        };
+        outside(|shared| _ = shared.load(SIZE, Ordering::Relaxed));
+        outside(|shared| _ = shared.load(4, Ordering::Relaxed));
+        outside(|shared| shared.store(usize::MAX - 7, 0, Ordering::Relaxed));
+        outside(|shared| shared.write(SIZE - 8, &[0; 9]));
+        outside(|shared| shared.read(SIZE - 64, &mut [0; 65]));
+        outside(|shared| shared.read(usize::MAX - 7, &mut [0; 64]));
+        outside(|shared| shared.write(1, &[0]));
+    }
+}
