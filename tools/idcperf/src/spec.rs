@@ -63,6 +63,11 @@ impl FromStr for Spec {
             match name {
                 "nospin" => spec.config.spin = Spin::Never,
                 "pages" => spec.config = spec.config.with_pages(number()?),
+                "pool" => spec.config = spec.config.with_pool(number()?),
+                "paper" => {
+                    let slots = number()?;
+                    spec.config = Config { spin: spec.config.spin, ..Config::paper(slots) };
+                }
                 "batch" => spec.batch = number()?.max(1),
                 _ => return Err(format!("unknown option `{option}`")),
             }
