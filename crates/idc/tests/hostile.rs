@@ -624,6 +624,7 @@ impl Chaos {
             2 => number >> 60,
             3 => (number >> 40) & 0xfff8,
             4 => 3 | ((number >> 50) & 7) << 8,
+            5 => ((number >> 20) & 0x3fff) | ((number >> 50) & 7) << 32 | 1 << 40,
             _ => ((number >> 20) & 0x7ff) | ((number >> 50) & 7) << 32,
         }
     }
@@ -638,7 +639,11 @@ fn chaos_of_a_writer() {
             break;
         }
         let world = world();
-        let (writer, mut reader) = reading(&world);
+        // In each geometry.
+        let (pool, slots) = if seed % 2 == 0 { (0, 0) } else { (3, [0, 8, 128][seed as usize % 3]) };
+        let writer = evil_pool_writer(&world, 1, pool, |setup| setup.slots = slots);
+        let mut reader = world.b.connect_with(A, writer.gref, &config()).expect("an honest setup page");
+        let headers = if slots == 0 { DATA } else { CONTROL + control::SLOTS };
         let mut chaos = Chaos(seed);
         let result = besieged(
             |_| {
@@ -648,7 +653,7 @@ fn chaos_of_a_writer() {
                     let at = match number % 16 {
                         0 => (number >> 8) as usize % (3 * PAGE_SIZE / 8) * 8,
                         1 => CONTROL + (number >> 8) as usize % 3 * 8,
-                        _ => DATA + (number >> 8) as usize % 64 * 8,
+                        _ => headers + (number >> 8) as usize % 64 * 8,
                     };
                     let word = chaos.word();
                     writer.own.store(at, word, Ordering::SeqCst);
@@ -687,16 +692,26 @@ fn chaos_of_a_reader() {
             break;
         }
         let world = world();
-        let (mut writer, reader) = writing(&world);
+        let config =
+            if seed % 2 == 0 { config() } else { Config { pages: 1, ..Config::paper(32) }.with_pool(3) };
+        let (mut writer, gref) = world.a.create(B, &config).expect("a ring");
+        let reader = evil_reader(&world, gref);
+        reader.open(1 << 20);
         let mut chaos = Chaos(seed);
         let result = besieged(
             |_| {
-                let at =
-                    [control::STATE, control::ALIVE, control::ARMED, control::CONSUMED, control::MAX_MESSAGE]
-                        [chaos.next() as usize % 5];
+                let at = [
+                    control::STATE,
+                    control::ALIVE,
+                    control::ARMED,
+                    control::CONSUMED,
+                    control::MAX_MESSAGE,
+                    control::POOL_CONSUMED,
+                ][chaos.next() as usize % 6];
                 // Sometimes what an honest reader could store, so that the writer gets further.
                 let word = match (at, chaos.next() % 4) {
                     (control::STATE | control::ALIVE, 1..) => 1,
+                    (control::POOL_CONSUMED, 1..) => chaos.next() % 8,
                     (_, 1..) => chaos.next() % 600 * 8,
                     _ => chaos.word(),
                 };
