@@ -158,7 +158,9 @@ impl<K, E> Memory for Pages<K, E> {
 }
 
 impl<K, E> Pages<K, E> {
-    #[inline]
+    // A domain's image is to be small.
+    #[cfg_attr(casemate, inline(never))]
+    #[cfg_attr(not(casemate), inline)]
     fn read_words(&self, offset: usize, buf: &mut [u8]) {
         let (words, tail) = buf.as_chunks_mut::<8>();
         let at = offset + words.len() * 8;
@@ -173,7 +175,8 @@ impl<K, E> Pages<K, E> {
         }
     }
 
-    #[inline]
+    #[cfg_attr(casemate, inline(never))]
+    #[cfg_attr(not(casemate), inline)]
     fn write_words(&self, offset: usize, bytes: &[u8]) {
         let (words, tail) = bytes.as_chunks::<8>();
         let at = offset + words.len() * 8;
