@@ -324,13 +324,14 @@ impl<M: Memory> Producer<M> {
     #[inline]
     pub fn fill(&self, place: &Place, at: usize, bytes: &[u8]) {
         debug_assert!(at + bytes.len() <= place.len());
-        match &self.memory.pool {
-            Some(pool) if place.record.pooled => pool.write(place.page * PAGE_SIZE + at, bytes),
+        let (memory, start) = match &self.memory.pool {
+            Some(pool) if place.record.pooled => (pool, place.page * PAGE_SIZE),
             _ => {
                 let prefix = if place.total.is_some() { 8 } else { 0 };
-                self.memory.writer.write(self.memory.payload(place.start) + prefix + at, bytes);
+                (&self.memory.writer, self.memory.payload(place.start) + prefix)
             }
-        }
+        };
+        memory.write(start + at, bytes);
     }
 
     /// Publishes a record of which `len` bytes have been filled in.
@@ -349,7 +350,8 @@ impl<M: Memory> Producer<M> {
         }
         if record.pooled {
             self.store(at, page as u64, Ordering::Relaxed);
-            self.pool_head += if pages > 0 { self.memory.pool_pages(self.pool_head, len).1 } else { 0 };
+            // A descriptor is always filled in as long as it was reserved.
+            self.pool_head += pages;
         }
         self.store(self.memory.header(start), record.encode(), Ordering::Release);
         if filler > 0 {
@@ -502,17 +504,19 @@ impl<M: Memory> Producer<M> {
 
     #[inline]
     fn has_room(&mut self, need: usize, pages: u64) -> Result<bool, Violation> {
-        let fits = |ring: &Self| {
-            (ring.head - ring.consumed) as usize + need <= ring.memory.capacity
-                && (pages == 0
-                    || (ring.pool_head - ring.pool_consumed + pages) as usize * PAGE_SIZE
-                        <= ring.memory.pool_len())
-        };
-        if fits(self) {
-            return Ok(true);
+        let mut fresh = false;
+        loop {
+            let bytes = (self.head - self.consumed) as usize + need;
+            let pool = (self.pool_head - self.pool_consumed + pages) as usize * PAGE_SIZE;
+            if bytes <= self.memory.capacity && (pages == 0 || pool <= self.memory.pool_len()) {
+                return Ok(true);
+            }
+            if fresh {
+                return Ok(false);
+            }
+            self.refresh()?;
+            fresh = true;
         }
-        self.refresh()?;
-        Ok(fits(self))
     }
 
     /// Loads the reader's positions and checks them. `Acquire`: the reader is done with those bytes.
@@ -646,12 +650,11 @@ impl<M: Memory> Consumer<M> {
     #[inline]
     pub fn read(&self, skip: usize, buf: &mut [u8]) {
         debug_assert!(self.pending.is_some_and(|record| skip + buf.len() <= record.len));
-        match &self.memory.pool {
-            Some(pool) if self.pending.is_some_and(|record| record.pooled) => {
-                pool.read(self.page * PAGE_SIZE + skip, buf);
-            }
-            _ => self.memory.writer.read(self.memory.payload(self.offset) + skip, buf),
-        }
+        let (memory, start) = match &self.memory.pool {
+            Some(pool) if self.pending.is_some_and(|record| record.pooled) => (pool, self.page * PAGE_SIZE),
+            _ => (&self.memory.writer, self.memory.payload(self.offset)),
+        };
+        memory.read(start + skip, buf);
     }
 
     /// Loads the first word in the ring of the record at the position: the total length of a [`Kind::First`].
