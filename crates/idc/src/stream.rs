@@ -65,7 +65,11 @@ impl<P: Platform> WriteStream<'_, P> {
 }
 
 impl<P: Platform> WriteStream<'_, P> {
-    fn write_some(&mut self, buf: &[u8]) -> Result<usize> {
+    /// Sends as much as one record takes: how many bytes. The `write` of all the traits.
+    ///
+    /// # Errors
+    /// As for [`Writer::send_by`].
+    pub fn write_some(&mut self, buf: &[u8]) -> Result<usize> {
         let part = buf.get(..self.writer.max_inline()).unwrap_or(buf);
         if !part.is_empty() {
             let deadline = deadline(self.writer.link.platform.now(), self.timeout);
@@ -110,7 +114,12 @@ impl<P: Platform> io::Read for ReadStream<'_, P> {
 }
 
 impl<P: Platform> ReadStream<'_, P> {
-    fn read_some(&mut self, buf: &mut [u8]) -> Result<usize> {
+    /// Receives at least one byte, if there is room for one, and at most what there is room for; 0 is the end of the
+    /// stream. The `read` of all the traits.
+    ///
+    /// # Errors
+    /// As for [`Reader::recv_by`].
+    pub fn read_some(&mut self, buf: &mut [u8]) -> Result<usize> {
         if buf.is_empty() {
             return Ok(0);
         }

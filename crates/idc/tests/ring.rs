@@ -216,7 +216,7 @@ proptest! {
         let (_, mut consumer, writer) = ring_of(pages, slot, pool);
         for (at, word) in words {
             let start = if slot == 0 { PAGE_SIZE } else { control::SLOTS };
-            let at = if slot == 0 { at } else { at % (PAGE_SIZE / slot) };
+            let at = PAGE_SIZE.checked_div(slot).map_or(at, |slots| at % slots);
             writer.store(start + at * 8, word, Ordering::Relaxed);
         }
         for _ in 0..rounds {

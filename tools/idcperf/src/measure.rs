@@ -158,6 +158,21 @@ pub fn run(plan: &Plan, mut say: impl FnMut(String)) -> anyhow::Result<Vec<Cell>
     Ok(cells)
 }
 
+/// Round trips in a window when both sides sleep before each.
+const PARKED_TRIPS: usize = 20;
+
+/// How many messages or round trips fill a window?
+fn fill(plan: &Plan, pair: &mut Pair, test: Test, message: &mut [u8]) -> anyhow::Result<usize> {
+    let mut count = 1;
+    loop {
+        let (time, _) = pair.window(test, message, count)?;
+        if time >= plan.window / 4 {
+            return Ok((count as f64 * plan.window.as_secs_f64() / time.as_secs_f64()).ceil() as usize);
+        }
+        count *= 4;
+    }
+}
+
 /// All transports in turn, for one size.
 fn turns(plan: &Plan, pairs: &mut [Pair], test: Test, size: usize) -> anyhow::Result<Vec<Cell>> {
     let mut message = vec![0x5a; size];
@@ -169,17 +184,10 @@ fn turns(plan: &Plan, pairs: &mut [Pair], test: Test, size: usize) -> anyhow::Re
             counts.push(0);
             continue;
         }
-        // How many fill a window?
-        let mut count = 1;
-        while test != Test::Parked {
-            let (time, _) = pair.window(test, &mut message, count)?;
-            if time >= plan.window / 4 {
-                count = (count as f64 * plan.window.as_secs_f64() / time.as_secs_f64()).ceil() as usize;
-                break;
-            }
-            count *= 4;
-        }
-        counts.push(if test == Test::Parked { 20 } else { count });
+        counts.push(match test {
+            Test::Parked => PARKED_TRIPS,
+            _ => fill(plan, pair, test, &mut message)?,
+        });
         cells.push(Cell { test, size, transport, nanos: Vec::new(), events: None });
     }
     let mut events = vec![0; pairs.len()];
