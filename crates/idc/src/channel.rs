@@ -1,7 +1,6 @@
 //! A duplex channel: two rings and one event channel, for one thread.
 //!
-//! The two directions share a port, so only one thread can sleep on it; a program that wants to read and write
-//! at once from two threads uses two one-way channels. Before a send sleeps, what has been received is given
+//! A program that wants to read and write at once from two threads splits it ([`Channel::split`]). Before a send sleeps, what has been received is given
 //! back to the peer: two sides that both send never wait for space that is free in truth.
 
 use alloc::sync::Arc;
@@ -9,7 +8,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::DomId;
-use crate::endpoint::{Config, Idc};
+use crate::endpoint::{Config, Idc, Pending};
 use crate::error::{Error, Result};
 use crate::name::ServiceName;
 use crate::platform::{Call, Dial, Native, Platform};
@@ -28,13 +27,11 @@ const REMIND: Duration = Duration::from_secs(1);
 pub struct Channel<P: Platform = Native> {
     writer: Writer<P>,
     reader: Reader<P>,
-    /// Counts this channel at the listener that accepted it.
-    pub(crate) ticket: Option<Arc<()>>,
 }
 
 impl<P: Platform> Channel<P> {
     pub(crate) fn new(writer: Writer<P>, reader: Reader<P>) -> Channel<P> {
-        Channel { writer, reader, ticket: None }
+        Channel { writer, reader }
     }
 
     /// Connects to the service `name` of domain `peer`; waits for it to appear and to accept.
@@ -51,9 +48,30 @@ impl<P: Platform> Channel<P> {
         deadline: Deadline,
     ) -> Result<Channel<P>> {
         let service = ServiceName::new(name)?;
-        let mut pending = idc.offer(peer, config)?;
+        Channel::call(idc, idc.offer(peer, config)?, service, deadline)
+    }
+
+    /// Connects anew after the service has gone: with the pages of this channel, so that nothing is allocated for
+    /// the direction in which this side writes. For a channel that was made by [`dial`](Self::dial).
+    ///
+    /// # Errors
+    /// As for [`dial`](Self::dial) and [`Writer::renew`].
+    pub fn redial(self, idc: &Idc<P>, name: &str, config: &Config, deadline: Deadline) -> Result<Channel<P>> {
+        let service = ServiceName::new(name)?;
+        let Channel { mut writer, reader } = self;
+        drop(reader);
+        writer.renew()?;
+        Channel::call(idc, Pending::from_writer(idc, writer, config), service, deadline)
+    }
+
+    fn call(
+        idc: &Idc<P>,
+        mut pending: Pending<P>,
+        service: ServiceName,
+        deadline: Deadline,
+    ) -> Result<Channel<P>> {
         let id = idc.platform.nonce();
-        let dial = Dial { peer, service, gref: pending.grant_ref(), id };
+        let dial = Dial { peer: pending.writer.peer(), service, gref: pending.grant_ref(), id };
         let mut call = idc.platform.call(dial, deadline.0)?;
         loop {
             let next = idc.deadline(REMIND).min(deadline);
@@ -63,6 +81,24 @@ impl<P: Platform> Channel<P> {
             }
         }
         pending.complete()
+    }
+
+    /// The two directions as values of their own, for two threads. Each ends with its own half: see
+    /// [`Writer::close`].
+    pub fn split(self) -> (Writer<P>, Reader<P>) {
+        (self.writer, self.reader)
+    }
+
+    /// Two halves of one channel as a channel again. Halves of different ones do not become a good one: what sleeps
+    /// in it is woken by the events of one of them only.
+    pub fn join(writer: Writer<P>, reader: Reader<P>) -> Channel<P> {
+        Channel { writer, reader }
+    }
+
+    /// Counts this channel at the listener that accepted it.
+    pub(crate) fn count(&mut self, ticket: Arc<()>) {
+        self.writer.link.ticket = Some(Arc::clone(&ticket));
+        self.reader.link.ticket = Some(ticket);
     }
 
     /// The domain on the other side, as Xen attests it.
@@ -98,7 +134,7 @@ impl<P: Platform> Channel<P> {
     /// # Errors
     /// See there.
     pub fn send_by(&mut self, message: &[u8], deadline: Deadline) -> Result<()> {
-        let Channel { writer, reader, .. } = self;
+        let Channel { writer, reader } = self;
         writer.send_with(message, deadline, &mut || reader.give_back())
     }
 
@@ -115,8 +151,8 @@ impl<P: Platform> Channel<P> {
     /// # Errors
     /// See there.
     pub fn send_batch(&mut self, messages: &[&[u8]]) -> Result<()> {
-        self.reader.give_back()?;
-        self.writer.send_batch(messages)
+        let Channel { writer, reader } = self;
+        writer.send_batch_with(messages, Deadline::NEVER, &mut || reader.give_back())
     }
 
     /// See [`Reader::recv`].
@@ -167,6 +203,32 @@ impl<P: Platform> Channel<P> {
         self.reader.peek_len()
     }
 
+    /// See [`Reader::try_recv_into`].
+    ///
+    /// # Errors
+    /// See there.
+    pub fn try_recv_into(&mut self, buf: &mut [u8]) -> Result<Option<usize>> {
+        self.reader.try_recv_into(buf)
+    }
+
+    /// See [`Reader::peek_by`].
+    ///
+    /// # Errors
+    /// See there.
+    pub fn peek_by(&mut self, deadline: Deadline) -> Result<Option<&[u8]>> {
+        self.reader.peek_by(deadline)
+    }
+
+    /// The end that writes, for what is only there.
+    pub fn writer(&mut self) -> &mut Writer<P> {
+        &mut self.writer
+    }
+
+    /// The end that reads, for what is only there.
+    pub fn reader(&mut self) -> &mut Reader<P> {
+        &mut self.reader
+    }
+
     /// Ends the sending direction ([`Writer::finish`]); receiving goes on.
     ///
     /// # Errors
@@ -185,7 +247,6 @@ impl<P: Platform> Channel<P> {
     }
 
     /// The two ends, for the stream adapters.
-    #[cfg(feature = "std")]
     pub(crate) fn ends(&mut self) -> (&mut Writer<P>, &mut Reader<P>) {
         (&mut self.writer, &mut self.reader)
     }

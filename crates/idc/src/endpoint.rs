@@ -25,10 +25,12 @@ use core::time::Duration;
 
 use crate::channel::Channel;
 use crate::error::{CloseReason, Error, Result, Violation};
-use crate::platform::{Access, Event, Native, Platform};
+use crate::platform::{Access, Event, Granted, Native, Platform};
 use crate::reader::Reader;
 use crate::ring::{Consumer, Producer, RingMemory};
-use crate::setup::{FIRST_GRANT, MAX_PAGES, PAGE_SIZE, Setup, SetupError, State, control, features};
+use crate::setup::{
+    FIRST_GRANT, MAX_PAGES, MAX_POOL, PAGE_SIZE, SLOTS, Setup, SetupError, State, control, features,
+};
 use crate::shm::Memory;
 use crate::stats::Counters;
 use crate::wait::{Deadline, Link, Spin};
@@ -40,6 +42,14 @@ use crate::{DomId, GrantRef};
 pub struct Config {
     /// Data pages of the ring that this side writes, 1 to 256.
     pub pages: usize,
+    /// Slots in the data page, of which there must be one then: 8, 32 or 128. 0 for a ring without slots, which is
+    /// faster in every respect; slots are the geometry of the paper ([`Config::paper`]).
+    pub slots: usize,
+    /// Pool pages for messages that do not go into the ring in one piece, 0 to 256. Without them such a message is
+    /// cut, which a ring of the default size does not make slower.
+    pub pool: usize,
+    /// Most data and pool pages of the peer's ring that this side maps.
+    pub max_peer_pages: usize,
     /// Longest message that this side receives, in bytes. It is also the most memory that the peer can make it
     /// use for one message.
     pub max_message: usize,
@@ -49,7 +59,14 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Config { pages: 64, max_message: 16 << 20, spin: Spin::default() }
+        Config {
+            pages: 64,
+            slots: 0,
+            pool: 0,
+            max_peer_pages: MAX_PAGES + MAX_POOL,
+            max_message: 16 << 20,
+            spin: Spin::default(),
+        }
     }
 }
 
@@ -59,16 +76,37 @@ impl Config {
         Config { pages, ..self }
     }
 
+    /// The geometry of the paper: one page in 8, 32 or 128 slots for small messages, of which one is always empty,
+    /// and pages of their own for those that are longer than a slot but for one byte.
+    pub fn paper(slots: usize) -> Config {
+        Config { pages: 1, slots, pool: 32, ..Config::default() }
+    }
+
+    /// This configuration with so many pool pages.
+    pub const fn with_pool(self, pool: usize) -> Config {
+        Config { pool, ..self }
+    }
+
+    /// This configuration with or without spinning.
+    pub const fn with_spin(self, spin: Spin) -> Config {
+        Config { spin, ..self }
+    }
+
     /// This configuration with this limit for received messages.
     pub const fn with_max_message(self, max_message: usize) -> Config {
         Config { max_message, ..self }
     }
 
     fn check(&self) -> Result<()> {
-        if (1..=MAX_PAGES).contains(&self.pages) {
-            Ok(())
-        } else {
-            Err(Error::BadConfig("a ring has 1 to 256 data pages"))
+        let bad = |what| Err(Error::BadConfig(what));
+        match *self {
+            Config { pages, .. } if !(1..=MAX_PAGES).contains(&pages) => {
+                bad("a ring has 1 to 256 data pages")
+            }
+            Config { pool, .. } if pool > MAX_POOL => bad("a ring has at most 256 pool pages"),
+            Config { slots: 0, .. } => Ok(()),
+            Config { pages: 1, slots, .. } if SLOTS.contains(&slots) => Ok(()),
+            _ => bad("a ring with slots has one data page with 8, 32 or 128 of them"),
         }
     }
 }
@@ -179,7 +217,13 @@ impl<P: Platform> Idc<P> {
     }
 
     fn link(&self, peer: DomId, event: Arc<P::Event>) -> Link<P> {
-        Link { platform: self.platform.clone(), event, peer, counters: Arc::clone(&self.counters) }
+        Link {
+            platform: self.platform.clone(),
+            event,
+            peer,
+            counters: Arc::clone(&self.counters),
+            ticket: None,
+        }
     }
 
     /// Makes a ring that this side writes. Its pages: setup, writer's control, data; and the reader's control.
@@ -203,6 +247,13 @@ impl<P: Platform> Idc<P> {
         let missing = Error::OutOfMemory("grant references");
         let (&[gref, writer_ref], data_refs) = pages.refs.split_first_chunk::<2>().ok_or(missing)?;
         let reader_ref = *reader_page.refs.first().ok_or(missing)?;
+        let (pool, pool_refs) = match config.pool {
+            0 => (None, Vec::new()),
+            pages => {
+                let Granted { memory, refs } = self.platform.grant(peer, pages, Access::ReadOnly)?;
+                (Some(memory), refs)
+            }
+        };
         let nonce = self.platform.nonce();
         let setup = Setup {
             features,
@@ -211,9 +262,11 @@ impl<P: Platform> Idc<P> {
             port: own_port.then(|| event.port()),
             writer_ref,
             reader_ref,
+            slots: config.slots,
             data_refs: Vec::from(data_refs),
+            pool_refs,
         };
-        let capacity = setup.capacity();
+        let (capacity, slot) = (setup.capacity(), setup.slot());
         pages.memory.store(CONTROL + control::ALIVE, 1, core::sync::atomic::Ordering::Relaxed);
         self.platform.announce_death(&pages.memory, CONTROL + control::ALIVE, &event)?;
         pages.memory.write(0, &setup.encode());
@@ -222,7 +275,9 @@ impl<P: Platform> Idc<P> {
             control: CONTROL,
             data: DATA,
             capacity,
+            slot,
             reader: reader_page.memory,
+            pool,
         });
         ring.set_state(State::Open);
         ring.memory().writer.fence();
@@ -238,6 +293,9 @@ impl<P: Platform> Idc<P> {
         port: Option<Arc<P::Event>>,
     ) -> Result<Half<P>> {
         let setup = self.read_setup(peer, gref).map_err(|error| self.note(error))?;
+        if setup.data_refs.len() + setup.pool_refs.len() > config.max_peer_pages {
+            return Err(Error::Incompatible { peer, what: "its ring has more pages than this side maps" });
+        }
         let event = match (port, setup.port) {
             (Some(event), None) => event,
             (None, Some(port)) => Arc::new(self.platform.bind_interdomain(peer, port)?),
@@ -254,8 +312,13 @@ impl<P: Platform> Idc<P> {
         if reader.load(control::STATE, core::sync::atomic::Ordering::Acquire) != State::Absent.encode() {
             return Err(Error::AlreadyConnected { peer, gref });
         }
-        let capacity = setup.capacity();
-        let ring = Consumer::new(RingMemory { writer, control: 0, data: PAGE_SIZE, capacity, reader });
+        let pool = match setup.pool_refs.as_slice() {
+            [] => None,
+            refs => Some(self.platform.map(peer, refs, Access::ReadOnly)?),
+        };
+        let (capacity, slot) = (setup.capacity(), setup.slot());
+        let ring =
+            Consumer::new(RingMemory { writer, control: 0, data: PAGE_SIZE, capacity, slot, reader, pool });
         ring.set_word(control::ALIVE, 1);
         self.platform.announce_death(&ring.memory().reader, control::ALIVE, &event)?;
         let limit = config.max_message as u64;
@@ -307,9 +370,22 @@ pub struct Pending<P: Platform> {
 }
 
 impl<P: Platform> Pending<P> {
+    /// A ring that has been made ready for another reader.
+    pub(crate) fn from_writer(idc: &Idc<P>, writer: Writer<P>, config: &Config) -> Pending<P> {
+        Pending { idc: idc.clone(), writer, config: *config }
+    }
+
     /// What the peer needs for its answer.
     pub fn grant_ref(&self) -> GrantRef {
         self.writer.grant_ref()
+    }
+
+    /// The peer, if it has answered.
+    ///
+    /// # Errors
+    /// How the channel ended.
+    pub fn is_answered(&mut self) -> Result<bool> {
+        self.writer.is_connected()
     }
 
     /// Waits until the peer has answered.

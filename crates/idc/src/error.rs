@@ -222,7 +222,7 @@ macro_rules! violations {
 violations! {
     /// The setup page does not begin with the magic number.
     SetupMagic = "the page is not a setup page (wrong magic number)",
-    /// The number of data pages is not 1 to 256, or a field that must be zero is not.
+    /// A number of pages or slots that there cannot be, or a field that must be zero is not.
     SetupGeometry = "the setup page declares an impossible geometry",
     /// A grant reference in the setup page is one of Xen's reserved ones.
     SetupGrant = "the setup page names a reserved grant reference",
@@ -236,6 +236,12 @@ violations! {
     RecordFiller = "a filler record is in the wrong place",
     /// A fragment out of order, empty, or more or fewer bytes than the message declared.
     Fragment = "the fragments of a message do not fit together",
+    /// A message comes in more pieces than any geometry needs.
+    FragmentCount = "a message comes in too many fragments",
+    /// A descriptor names pool pages that this side has not given back, or that there are not.
+    PoolPage = "a descriptor names a pool page that is not the next one",
+    /// The count of pool pages that were given back went back, or is more than were taken.
+    PoolReturn = "the reader gives back pool pages that it does not have",
     /// A message longer than this side said it takes.
     MessageTooLarge = "a message is longer than the declared maximum",
     /// The index of consumed bytes went back.

@@ -55,6 +55,8 @@
 //! # Features
 //! `std` (default): stream adapters for `std::io`, and the platforms for Linux. Without it the crate is
 //! `no_std` with `alloc`. In a domain of the library OS (`--cfg casemate`) the platform is the kernel's.
+//! `tokio`: ends for asynchronous programs ([`tokio`](https://docs.rs/tokio)). `embedded-io`, `embedded-io-async`:
+//! the stream adapters for those traits.
 #![no_std]
 
 extern crate alloc;
@@ -65,6 +67,7 @@ mod channel;
 pub mod endpoint;
 pub mod error;
 mod listener;
+mod loan;
 pub mod name;
 pub mod platform;
 #[cfg(any(casemate, test))]
@@ -75,8 +78,9 @@ pub mod ring;
 pub mod setup;
 pub mod shm;
 pub mod stats;
-#[cfg(feature = "std")]
 mod stream;
+#[cfg(all(feature = "tokio", not(any(casemate, loom))))]
+pub mod tokio;
 mod wait;
 mod writer;
 
@@ -84,14 +88,19 @@ pub use channel::Channel;
 pub use endpoint::{Config, Idc, Pending};
 pub use error::{CloseReason, Error, Result, Violation};
 pub use listener::{ListenConfig, Listener};
+pub use loan::Loan;
 pub use name::ServiceName;
 pub use platform::Native;
 #[cfg(all(feature = "std", not(casemate)))]
 pub use platform::hosted::HostedConfig;
 pub use reader::Reader;
 pub use stats::Stats;
-#[cfg(feature = "std")]
 pub use stream::{ReadStream, WriteStream};
 pub use wait::{Deadline, Spin};
 pub use writer::Writer;
 pub use xen_abi::{DomId, EvtchnPort, GrantRef};
+
+/// The programs in the guide are tests.
+#[cfg(all(doctest, feature = "std", not(casemate)))]
+#[doc = include_str!("../../../docs/guide/idc.md")]
+struct Guide;

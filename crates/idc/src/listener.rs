@@ -120,7 +120,7 @@ impl<P: Platform> Listener<P> {
             Ok(mut channel) => {
                 let ticket = Arc::new(());
                 self.clients.push(Client { peer, offer: id, ticket: Arc::clone(&ticket) });
-                channel.ticket = Some(ticket);
+                channel.count(ticket);
                 Some(channel)
             }
             // Answered already, by an earlier call for the same offer.

@@ -9,12 +9,15 @@ use core::time::Duration;
 
 use crate::DomId;
 use crate::error::{CloseReason, Error, Result, Violation};
-use crate::platform::Platform;
+use crate::platform::{Event, Platform, PortStatus};
 use crate::record::{Kind, Record};
 use crate::ring::Consumer;
 use crate::setup::State;
 use crate::stats::Stats;
 use crate::wait::{Deadline, Link, Phase, Spin, Step, Waiter};
+
+/// Bytes that a piece of a long message has at least, in any geometry, but for the last one: 31 in the smallest slot.
+const PIECE_MIN: usize = 16;
 
 /// Records that one call takes before it looks at the clock again.
 const BURST: usize = 4096;
@@ -30,6 +33,8 @@ pub struct Reader<P: Platform> {
     /// Longest message that is taken.
     max_message: u64,
     chain: Option<Chain>,
+    /// A message that has been looked at, and not been received.
+    peeked: Option<Vec<u8>>,
     ended: bool,
     failed: Option<Error>,
 }
@@ -39,6 +44,8 @@ pub struct Reader<P: Platform> {
 struct Chain {
     total: usize,
     got: usize,
+    /// Records so far.
+    pieces: usize,
     /// What arrived during calls that did not complete the message; all of it, or (while a call copies into
     /// the caller's buffer) nothing.
     kept: Vec<u8>,
@@ -64,7 +71,17 @@ impl<P: Platform> Reader<P> {
     pub(crate) fn new(ring: Consumer<P::Memory>, link: Link<P>, max_message: u64, spin: Spin) -> Reader<P> {
         let waiter = Waiter::new(spin, link.platform.can_spin());
         let stats = Stats::default();
-        Reader { ring, link, waiter, stats, max_message, chain: None, ended: false, failed: None }
+        Reader {
+            ring,
+            link,
+            waiter,
+            stats,
+            max_message,
+            chain: None,
+            peeked: None,
+            ended: false,
+            failed: None,
+        }
     }
 
     /// The domain that writes.
@@ -136,11 +153,108 @@ impl<P: Platform> Reader<P> {
         self.recv_to(&mut Sink::Buf(buf), None)
     }
 
+    /// Waits for the next message and shows a private copy of it; it can still be received. `None` is the end of the
+    /// stream.
+    ///
+    /// # Errors
+    /// As for [`recv`](Self::recv).
+    pub fn peek(&mut self) -> Result<Option<&[u8]>> {
+        self.peek_by(Deadline::NEVER)
+    }
+
+    /// As [`peek`](Self::peek), until the deadline.
+    ///
+    /// # Errors
+    /// As for [`recv_by`](Self::recv_by).
+    pub fn peek_by(&mut self, deadline: Deadline) -> Result<Option<&[u8]>> {
+        self.look(Some(deadline))
+    }
+
+    /// As [`peek`](Self::peek), without waiting.
+    ///
+    /// # Errors
+    /// As for [`try_recv`](Self::try_recv).
+    pub fn try_peek(&mut self) -> Result<Option<&[u8]>> {
+        self.look(None)
+    }
+
+    /// What is shown is copied out of the ring once and kept: the peer cannot change it between a look and the
+    /// receiving.
+    fn look(&mut self, deadline: Option<Deadline>) -> Result<Option<&[u8]>> {
+        if self.peeked.is_none() {
+            let mut message = Vec::new();
+            let len = self.recv_to(&mut Sink::Vec(&mut message), deadline)?;
+            self.peeked = len.map(|_| message);
+        }
+        Ok(self.peeked.as_deref())
+    }
+
+    /// Waits for a message and appends it to `messages`, and as many more as are there already, up to `most`: how
+    /// many. 0 is the end of the stream.
+    ///
+    /// # Errors
+    /// As for [`recv_by`](Self::recv_by). What has been appended has been received.
+    pub fn recv_batch(
+        &mut self,
+        messages: &mut Vec<Vec<u8>>,
+        most: usize,
+        deadline: Deadline,
+    ) -> Result<usize> {
+        let mut count = 0;
+        while count < most {
+            let next = if count == 0 { self.recv_by(deadline) } else { self.try_recv() };
+            match next {
+                Ok(Some(message)) => messages.push(message),
+                // The next call says so again.
+                Ok(None) => break,
+                Err(_) if count > 0 => break,
+                Err(error) => return Err(error),
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// For a program that waits by itself ([`AsFd`](std::os::fd::AsFd)): gives back what has been consumed, and asks
+    /// for an event when there is something to receive. `true`: there is something now; do not wait, but receive.
+    ///
+    /// # Errors
+    /// [`Error::PeerMisbehaved`] or the system's.
+    pub fn arm(&mut self) -> Result<bool> {
+        if self.failed.is_some() || self.ended || self.peeked.is_some() {
+            return Ok(true);
+        }
+        self.give_back()?;
+        self.ring.arm();
+        Ok(self.checked(Consumer::peek)?.is_some() || self.writer_gone()?.is_some())
+    }
+
+    /// Looks whether the peer is still there, which a program that waits by itself has to do from time to time.
+    ///
+    /// # Errors
+    /// [`Error::PeerDied`] if not, and nothing that it has sent is left; or how the channel ended before.
+    pub fn check_peer(&mut self) -> Result<()> {
+        self.usable()?;
+        if self.ended || self.peeked.is_some() || self.link.event.status()? != PortStatus::Unbound {
+            return Ok(());
+        }
+        if self.checked(Consumer::peek)?.is_none() && self.writer_gone()?.is_none() {
+            self.link.counters.peer_died();
+            let error = Error::PeerDied { peer: self.link.peer };
+            self.failed = Some(error);
+            return Err(error);
+        }
+        Ok(())
+    }
+
     /// Length of the next message, if it (or the beginning of a long one) is there already.
     ///
     /// # Errors
     /// [`Error::PeerMisbehaved`].
     pub fn peek_len(&mut self) -> Result<Option<usize>> {
+        if let Some(message) = &self.peeked {
+            return Ok(Some(message.len()));
+        }
         self.usable()?;
         if let Some(chain) = &self.chain {
             return Ok(Some(chain.total));
@@ -182,8 +296,35 @@ impl<P: Platform> Reader<P> {
     }
 
     /// `deadline` of `None`: do not wait.
+    #[inline]
     fn recv_to(&mut self, sink: &mut Sink<'_>, deadline: Option<Deadline>) -> Result<Option<usize>> {
         self.usable()?;
+        if self.chain.is_some() || self.ended || self.peeked.is_some() {
+            return self.recv_resumed(sink, deadline);
+        }
+        // The usual case: a message in one piece, and it is there. Not in a domain, whose image is to be small.
+        if cfg!(not(casemate))
+            && let Some(record) = self.checked(Consumer::peek)?
+            && record.kind == Kind::Data
+        {
+            return self.take_message(record, sink).map(Some);
+        }
+        self.recv_resumed(sink, deadline)
+    }
+
+    fn recv_resumed(&mut self, sink: &mut Sink<'_>, deadline: Option<Deadline>) -> Result<Option<usize>> {
+        if let Some(message) = self.peeked.take() {
+            if let Err(error) = sink.check(message.len()) {
+                self.peeked = Some(message);
+                return Err(error);
+            }
+            let len = message.len();
+            match sink {
+                Sink::Vec(target) => **target = message,
+                Sink::Buf(buf) => buf.iter_mut().zip(message).for_each(|(to, from)| *to = from),
+            }
+            return Ok(Some(len));
+        }
         if self.ended {
             return Ok(None);
         }
@@ -196,11 +337,7 @@ impl<P: Platform> Reader<P> {
             }
         }
         match result? {
-            Found::Message(len) => {
-                self.stats.messages += 1;
-                self.stats.bytes += len as u64;
-                Ok(Some(len))
-            }
+            Found::Message(len) => Ok(Some(len)),
             _ => {
                 self.ended = true;
                 self.chain = None;
@@ -274,7 +411,7 @@ impl<P: Platform> Reader<P> {
                     None => self.begin_chain(record)?,
                 };
                 sink.check(total)?;
-                self.take_fragment(record, 8, sink)
+                self.take_fragment(record, if record.pooled { 0 } else { 8 }, sink)
             }
             (Kind::Fragment, true) => self.take_fragment(record, 0, sink),
             (Kind::Abort, true) if record.len == 0 => {
@@ -287,6 +424,7 @@ impl<P: Platform> Reader<P> {
         }
     }
 
+    #[inline]
     fn take_message(&mut self, record: Record, sink: &mut Sink<'_>) -> Result<usize> {
         if record.len as u64 > self.max_message {
             return Err(self.violation(Violation::MessageTooLarge));
@@ -294,12 +432,19 @@ impl<P: Platform> Reader<P> {
         sink.check(record.len)?;
         self.ring.read(0, sink.part(0, record.len)?);
         self.pop()?;
+        self.count(record.len);
         Ok(record.len)
+    }
+
+    fn count(&mut self, len: usize) {
+        self.stats.messages += 1;
+        self.stats.bytes += len as u64;
     }
 
     /// Checks the first record of a long message and notes its length. The record stays where it is.
     fn begin_chain(&mut self, record: Record) -> Result<usize> {
-        if record.len <= 8 {
+        let prefix = if record.pooled { 0 } else { 8 };
+        if record.len <= prefix {
             return Err(self.violation(Violation::Fragment));
         }
         let total = self.ring.first_word();
@@ -308,10 +453,10 @@ impl<P: Platform> Reader<P> {
         }
         // A message that fits into its first record is no chain. `total` is at most `max_message`, a `usize`.
         let total = total as usize;
-        if total <= record.len - 8 {
+        if total <= record.len - prefix {
             return Err(self.violation(Violation::Fragment));
         }
-        self.chain = Some(Chain { total, got: 0, kept: Vec::new() });
+        self.chain = Some(Chain { total, got: 0, pieces: 0, kept: Vec::new() });
         Ok(total)
     }
 
@@ -323,12 +468,19 @@ impl<P: Platform> Reader<P> {
         if len == 0 || end > total {
             return Err(self.violation(Violation::Fragment));
         }
+        chain.pieces += 1;
+        if chain.pieces > total / PIECE_MIN + 2 {
+            return Err(self.violation(Violation::FragmentCount));
+        }
         self.ring.read(skip, sink.part(start, len)?);
         chain.got = end;
         if end == total {
             self.chain = None;
         }
         self.pop()?;
+        if end == total {
+            self.count(total);
+        }
         Ok(if end == total { Found::Message(total) } else { Found::Part })
     }
 }
@@ -380,6 +532,7 @@ impl<P: Platform> Reader<P> {
         })
     }
 
+    #[inline]
     fn pop(&mut self) -> Result<()> {
         self.ring.pop();
         if self.ring.publish_due() {
@@ -388,14 +541,17 @@ impl<P: Platform> Reader<P> {
         Ok(())
     }
 
+    #[inline]
     fn usable(&self) -> Result<()> {
         self.failed.map_or(Ok(()), Err)
     }
 
+    #[inline]
     fn checked<T>(&mut self, op: impl FnOnce(&mut Consumer<P::Memory>) -> Result<T, Violation>) -> Result<T> {
         op(&mut self.ring).map_err(|reason| self.violation(reason))
     }
 
+    #[cold]
     pub(crate) fn violation(&mut self, reason: Violation) -> Error {
         self.link.counters.violation(reason);
         let error = Error::PeerMisbehaved { peer: self.link.peer, reason };
@@ -409,6 +565,34 @@ impl<P: Platform> Reader<P> {
         self.ring.set_state(State::Closed(reason));
         // The peer is told if that is possible; this end is closed either way.
         let _ = self.link.notify(&mut self.stats);
+    }
+}
+
+/// Readable when there may be something to receive, or when the peer may be gone. The way to wait for it together
+/// with other descriptors:
+///
+/// 1. [`Reader::arm`] (and [`Writer::arm`](crate::Writer::arm) if there is something to send); if it returns `true`,
+///    receive without waiting.
+/// 2. Poll the descriptor for input, for 50 ms at most.
+/// 3. If it is readable, [`Reader::take_event`]; if not, [`Reader::check_peer`].
+/// 4. [`Reader::try_recv`] until [`Error::WouldBlock`]; back to 1.
+#[cfg(feature = "std")]
+impl<P: Platform> std::os::fd::AsFd for Reader<P>
+where
+    P::Event: std::os::fd::AsFd,
+{
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.link.event.as_fd()
+    }
+}
+
+impl<P: Platform> Reader<P> {
+    /// Takes the event that made the descriptor readable: whether there was one.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn take_event(&mut self) -> Result<bool> {
+        self.link.take_event(&mut self.stats)
     }
 }
 

@@ -7,10 +7,15 @@
 //! |---|---|
 //! | 0..32 | bytes of payload, without the padding |
 //! | 32..40 | [`Kind`], never 0 |
-//! | 40..48 | flags, zero in this version |
-//! | 48..64 | zero |
+//! | 40 | 1: the payload is in pool pages, and this record is a descriptor |
+//! | 41..64 | zero |
 //!
-//! A header of zero means *not yet written*. Type 6 is set aside for descriptors of pool pages.
+//! A header of zero means *not yet written*.
+//!
+//! # Descriptors
+//! With bit 40 the length is that of the payload in the pool. In the place of the payload the record has the number
+//! of the first pool page (a word, behind the total length if it is a [`Kind::First`]). The payload takes whole
+//! pages, one behind the other, in the order of the pool: see [`crate::ring`].
 
 use crate::error::Violation;
 
@@ -48,34 +53,61 @@ pub struct Record {
     pub kind: Kind,
     /// Bytes of payload.
     pub len: usize,
+    /// The payload is in the pool.
+    pub pooled: bool,
 }
 
+const POOLED: u8 = 1;
+
 impl Record {
-    /// Checks a header that was loaded once. `room` is the number of bytes between the header and the end of
-    /// the ring.
+    /// A record with its payload in the ring.
+    pub const fn new(kind: Kind, len: usize) -> Record {
+        Record { kind, len, pooled: false }
+    }
+
+    /// Checks a header that was loaded once. `room` is the number of bytes that the record may take behind its
+    /// header, and `pool` the number of bytes in the pool.
     ///
     /// # Errors
     /// [`Violation::RecordHeader`] or [`Violation::RecordLength`].
-    pub fn parse(word: u64, room: usize) -> Result<Record, Violation> {
+    pub fn parse(word: u64, room: usize, pool: usize) -> Result<Record, Violation> {
         let [l0, l1, l2, l3, kind, flags, r0, r1] = word.to_le_bytes();
-        if (flags, r0, r1) != (0, 0, 0) {
+        if (r0, r1) != (0, 0) || flags & !POOLED != 0 {
             return Err(Violation::RecordHeader);
         }
         let kind = Kind::from_number(kind).ok_or(Violation::RecordHeader)?;
         let len = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
-        if len > room {
+        let record = Record { kind, len, pooled: flags == POOLED };
+        if record.pooled {
+            if !matches!(kind, Kind::Data | Kind::First | Kind::Fragment) || len == 0 {
+                return Err(Violation::RecordHeader);
+            }
+            if len > pool {
+                return Err(Violation::RecordLength);
+            }
+        }
+        if record.inline_len() > room {
             return Err(Violation::RecordLength);
         }
-        Ok(Record { kind, len })
+        Ok(record)
     }
 
-    /// The header as it is stored. `len` is below 2^32: a ring has at most a megabyte.
+    /// The header as it is stored. `len` is below 2^32: a ring or a pool has at most a megabyte.
     pub fn encode(self) -> u64 {
-        self.len as u64 | (self.kind as u64) << 32
+        self.len as u64 | (self.kind as u64) << 32 | u64::from(self.pooled) << 40
     }
 
-    /// Bytes that the record takes in the ring.
+    /// Bytes in the ring behind the header, without padding.
+    pub fn inline_len(self) -> usize {
+        match (self.pooled, self.kind) {
+            (false, _) => self.len,
+            (true, Kind::First) => 16,
+            (true, _) => 8,
+        }
+    }
+
+    /// Bytes that the record takes in a ring without slots.
     pub fn span(self) -> usize {
-        HEADER_LEN + self.len.next_multiple_of(8)
+        HEADER_LEN + self.inline_len().next_multiple_of(8)
     }
 }

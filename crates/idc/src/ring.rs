@@ -11,6 +11,17 @@
 //! header at its position with `Acquire`: for a small message that is the only shared cache line it touches.
 //! A record does not wrap: a filler record takes up the rest of the ring if the next one does not fit there.
 //!
+//! # Slots
+//! A ring with slots is one page of 8, 32 or 128 of them, each for one record, as in the paper. The headers lie in
+//! the writer's control page, so a message may be as long as a slot but for one byte. The header behind the last
+//! record must be zero here too, so one slot is always empty.
+//!
+//! # Pool
+//! A ring may have pool pages: granted once, for the life of the channel. A record may be a descriptor of its payload
+//! there. Pages are taken in order and given back in order, as are bytes of the ring, so the reader knows which
+//! page comes next and a descriptor that says otherwise is refused; there is nothing to be given back twice. A
+//! payload does not wrap: if it does not fit behind the last one, the rest of the pool is skipped.
+//!
 //! # Events
 //! A half that is about to sleep stores in its `ARMED` word the position that it waits for, executes a full
 //! fence, and looks once more. The other half stores its news, executes a full fence, and loads that word: it
@@ -26,7 +37,7 @@ use core::sync::atomic::Ordering;
 
 use crate::error::Violation;
 use crate::record::{HEADER_LEN, Kind, Record};
-use crate::setup::{State, control};
+use crate::setup::{PAGE_SIZE, State, control};
 use crate::shm::Memory;
 
 /// The pages of a ring as one side has mapped them.
@@ -40,8 +51,63 @@ pub struct RingMemory<M> {
     pub data: usize,
     /// Bytes of data.
     pub capacity: usize,
+    /// Bytes of a slot; 0 for a ring without slots.
+    pub slot: usize,
     /// The reader's control page.
     pub reader: M,
+    /// The pool, if there is one.
+    pub pool: Option<M>,
+}
+
+impl<M: Memory> RingMemory<M> {
+    /// Where the header of a record at this offset of the ring is, in `writer`.
+    #[inline]
+    fn header(&self, offset: usize) -> usize {
+        match self.slot {
+            0 => self.data + offset,
+            slot => self.control + control::SLOTS + offset / slot * 8,
+        }
+    }
+
+    /// Where its payload is.
+    #[inline]
+    fn payload(&self, offset: usize) -> usize {
+        self.data + offset + if self.slot == 0 { HEADER_LEN } else { 0 }
+    }
+
+    /// Bytes from this record to the next one.
+    #[inline]
+    fn span(&self, record: Record) -> usize {
+        if self.slot == 0 { record.span() } else { self.slot }
+    }
+
+    /// Bytes that a record at this offset may have behind its header.
+    #[inline]
+    fn room(&self, offset: usize) -> usize {
+        match self.slot {
+            0 => self.capacity - offset - HEADER_LEN,
+            slot => slot - 1,
+        }
+    }
+
+    /// Bytes that have to be free behind a record, for the header that becomes zero.
+    #[inline]
+    fn behind(&self) -> usize {
+        if self.slot == 0 { HEADER_LEN } else { self.slot }
+    }
+
+    fn pool_len(&self) -> usize {
+        self.pool.as_ref().map_or(0, Memory::size)
+    }
+
+    /// The pool pages for a payload, if `head` have been taken so far: the first, and how many are taken with
+    /// those that are skipped.
+    fn pool_pages(&self, head: u64, len: usize) -> (usize, u64) {
+        let all = (self.pool_len() / PAGE_SIZE).max(1);
+        let count = len.div_ceil(PAGE_SIZE);
+        let at = (head % all as u64) as usize;
+        if at + count <= all { (at, count as u64) } else { (0, (all - at + count) as u64) }
+    }
 }
 
 /// The checks on the words that a peer keeps in its control page, and what was last accepted of them.
@@ -107,23 +173,100 @@ pub struct Producer<M> {
     offset: usize,
     /// Last accepted position of the reader.
     consumed: u64,
+    /// Pool pages that have been taken since the ring was made, and the reader's last accepted count.
+    pool_head: u64,
+    pool_consumed: u64,
     /// Position at the last check whether the reader wants an event.
     checked: u64,
     /// Position of the reader that we wait for, or waited for last.
     armed: u64,
+    /// Position of the reader when we armed.
+    armed_seen: u64,
 }
+
+/// Room for a record that has been found, and not been published.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    record: Record,
+    total: Option<u64>,
+    /// Offset of the record, and of the bytes of filler in front of it.
+    start: usize,
+    filler: usize,
+    /// First pool page, and pages taken.
+    page: usize,
+    pages: u64,
+}
+
+impl Place {
+    /// Bytes of payload that have room.
+    pub fn len(&self) -> usize {
+        self.record.len - if self.total.is_some() && !self.record.pooled { 8 } else { 0 }
+    }
+
+    /// Whether there is no room for any.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Longest payload of a record in a ring without slots.
+const MAX_INLINE: usize = 16 * 1024;
 
 impl<M: Memory> Producer<M> {
     /// Takes a ring of zeroed pages.
     pub fn new(memory: RingMemory<M>) -> Producer<M> {
         let peer = PeerWords { state: State::Absent, armed: 0 };
-        Producer { memory, peer, head: 0, offset: 0, consumed: 0, checked: 0, armed: 0 }
+        Producer {
+            memory,
+            peer,
+            head: 0,
+            offset: 0,
+            consumed: 0,
+            pool_head: 0,
+            pool_consumed: 0,
+            checked: 0,
+            armed: 0,
+            armed_seen: 0,
+        }
     }
 
-    /// Longest payload of a record: a quarter of the ring, so that a filler and a record fit at any offset,
-    /// and at most 16 KiB, so that the reader works on one fragment while the next is written.
+    /// Back to the beginning, for another reader. The words that are shared are zeroed; nobody reads the ring.
+    pub(crate) fn reset(&mut self) {
+        let RingMemory { writer, control, capacity, reader, .. } = &self.memory;
+        for offset in (0..PAGE_SIZE).step_by(8) {
+            reader.store(offset, 0, Ordering::Relaxed);
+            // The word of life is the kernel's, and we live.
+            if offset != control::ALIVE {
+                writer.store(control + offset, 0, Ordering::Relaxed);
+            }
+        }
+        for offset in (0..*capacity).step_by(8) {
+            self.data_store(offset, 0);
+        }
+        if let Some(pool) = &self.memory.pool {
+            (0..pool.size()).step_by(8).for_each(|offset| pool.store(offset, 0, Ordering::Relaxed));
+        }
+        self.peer = PeerWords { state: State::Absent, armed: 0 };
+        (self.head, self.offset, self.consumed, self.checked) = (0, 0, 0, 0);
+        (self.pool_head, self.pool_consumed, self.armed, self.armed_seen) = (0, 0, 0, 0);
+    }
+
+    /// Longest payload of a record in the ring: a quarter of the ring, so that a filler and a record fit at any
+    /// offset, and at most 16 KiB, so that the reader works on one fragment while the next is written. In a ring
+    /// with slots a byte less than a slot.
     pub fn max_payload(&self) -> usize {
-        (self.memory.capacity / 4 - HEADER_LEN).min(16 * 1024)
+        match self.memory.slot {
+            0 => (self.memory.capacity / 4 - HEADER_LEN).min(MAX_INLINE),
+            slot => slot - 1,
+        }
+    }
+
+    /// Longest payload of a record in the pool: a quarter of it, for the same reasons. 0 without a pool.
+    pub fn max_pooled(&self) -> usize {
+        match self.memory.pool_len() {
+            0 => 0,
+            len => (len / PAGE_SIZE).div_ceil(4) * PAGE_SIZE,
+        }
     }
 
     /// The pages.
@@ -140,6 +283,7 @@ impl<M: Memory> Producer<M> {
     ///
     /// # Errors
     /// [`Violation::StateUnknown`] or [`Violation::StateBack`].
+    #[inline]
     pub fn reader_state(&mut self) -> Result<PeerState, Violation> {
         peer_state(&self.memory.reader, 0, &mut self.peer)
     }
@@ -149,55 +293,134 @@ impl<M: Memory> Producer<M> {
         self.memory.reader.load(offset, Ordering::Acquire)
     }
 
-    /// Writes and publishes a record, unless there is no room. `prefix` is a word in front of the payload;
-    /// together they have at most [`max_payload`](Self::max_payload) bytes.
+    /// Finds room for a record with so many bytes of payload, in the pool or in the ring. `total` is a word in front
+    /// of the payload. Nothing has happened before [`commit`](Self::commit).
     ///
     /// # Errors
-    /// [`Violation::ConsumedBack`] or [`Violation::ConsumedAhead`].
-    pub fn try_push(&mut self, kind: Kind, prefix: Option<u64>, payload: &[u8]) -> Result<bool, Violation> {
-        let prefix_len = if prefix.is_some() { 8 } else { 0 };
-        let record = Record { kind, len: prefix_len + payload.len() };
-        debug_assert!(record.len <= self.max_payload(), "the caller cuts messages into fragments");
-        let span = record.span();
+    /// [`Violation::ConsumedBack`], [`Violation::ConsumedAhead`] or [`Violation::PoolReturn`].
+    #[inline]
+    pub fn reserve(
+        &mut self,
+        kind: Kind,
+        total: Option<u64>,
+        len: usize,
+        pooled: bool,
+    ) -> Result<Option<Place>, Violation> {
+        let prefix = if total.is_some() && !pooled { 8 } else { 0 };
+        let record = Record { kind, len: prefix + len, pooled };
+        debug_assert!(len <= if pooled { self.max_pooled() } else { self.max_payload() });
+        let span = self.memory.span(record);
         let rest = self.memory.capacity - self.offset;
         let (start, filler) = if span <= rest { (self.offset, 0) } else { (0, rest) };
+        let (page, pages) = if pooled { self.memory.pool_pages(self.pool_head, len) } else { (0, 0) };
         // The header behind the record must be free too: it is about to become zero.
-        if !self.has_room(filler + span + HEADER_LEN)? {
-            return Ok(false);
+        if !self.has_room(filler + span + self.memory.behind(), pages)? {
+            return Ok(None);
         }
+        Ok(Some(Place { record, total, start, filler, page, pages }))
+    }
+
+    /// Copies bytes to offset `at` of the payload (a multiple of eight).
+    #[inline]
+    pub fn fill(&self, place: &Place, at: usize, bytes: &[u8]) {
+        debug_assert!(at + bytes.len() <= place.len());
+        let (memory, start) = match &self.memory.pool {
+            Some(pool) if place.record.pooled => (pool, place.page * PAGE_SIZE),
+            _ => {
+                let prefix = if place.total.is_some() { 8 } else { 0 };
+                (&self.memory.writer, self.memory.payload(place.start) + prefix)
+            }
+        };
+        memory.write(start + at, bytes);
+    }
+
+    /// Publishes a record of which `len` bytes have been filled in.
+    #[inline]
+    pub fn commit(&mut self, place: Place, len: usize) {
+        let Place { mut record, total, start, filler, page, pages } = place;
+        debug_assert!(len <= place.len());
+        record.len -= place.len() - len;
+        let span = self.memory.span(record);
         let next = wrap(start + span, self.memory.capacity);
-        self.data_store(next, 0, Ordering::Relaxed);
-        if let Some(word) = prefix {
-            self.data_store(start + HEADER_LEN, word, Ordering::Relaxed);
+        self.store(self.memory.header(next), 0, Ordering::Relaxed);
+        let mut at = self.memory.payload(start);
+        if let Some(word) = total {
+            self.store(at, word, Ordering::Relaxed);
+            at += 8;
         }
-        self.memory.writer.write(self.memory.data + start + HEADER_LEN + prefix_len, payload);
-        self.data_store(start, record.encode(), Ordering::Release);
+        if record.pooled {
+            self.store(at, page as u64, Ordering::Relaxed);
+            // A descriptor is always filled in as long as it was reserved.
+            self.pool_head += pages;
+        }
+        self.store(self.memory.header(start), record.encode(), Ordering::Release);
         if filler > 0 {
             // The record behind the filler is complete; this makes both visible.
-            let filling = Record { kind: Kind::Filler, len: filler - HEADER_LEN };
-            self.data_store(self.offset, filling.encode(), Ordering::Release);
+            let filling = Record::new(Kind::Filler, filler - HEADER_LEN);
+            self.store(self.memory.header(self.offset), filling.encode(), Ordering::Release);
         }
         self.head += (filler + span) as u64;
         self.offset = next;
+    }
+
+    /// Writes and publishes a record, unless there is no room: [`reserve`](Self::reserve), [`fill`](Self::fill)
+    /// and [`commit`](Self::commit).
+    ///
+    /// # Errors
+    /// As for [`reserve`](Self::reserve).
+    #[inline]
+    pub fn try_push(
+        &mut self,
+        kind: Kind,
+        total: Option<u64>,
+        payload: &[u8],
+        pooled: bool,
+    ) -> Result<bool, Violation> {
+        let Some(place) = self.reserve(kind, total, payload.len(), pooled)? else { return Ok(false) };
+        self.fill(&place, 0, payload);
+        self.commit(place, payload.len());
         Ok(true)
     }
 
     /// Whether a record with this payload would find room now.
     ///
     /// # Errors
-    /// As for [`try_push`](Self::try_push).
+    /// As for [`reserve`](Self::reserve).
     pub fn has_room_for(&mut self, len: usize) -> Result<bool, Violation> {
         let need = self.need(len);
-        self.has_room(need)
+        self.has_room(need, 0)
     }
 
     /// Free bytes in the ring, with what the reader has given back so far.
     ///
     /// # Errors
-    /// As for [`try_push`](Self::try_push).
+    /// As for [`reserve`](Self::reserve).
     pub fn free(&mut self) -> Result<usize, Violation> {
         self.refresh()?;
         Ok(self.memory.capacity - (self.head - self.consumed) as usize)
+    }
+
+    /// Whether so many bytes of the ring and so many pages of the pool are free.
+    ///
+    /// # Errors
+    /// As for [`reserve`](Self::reserve).
+    pub fn has_space(&mut self, bytes: usize, pages: usize) -> Result<bool, Violation> {
+        self.has_room(bytes, pages as u64)
+    }
+
+    /// Asks for an event when so many bytes of the ring are free; see [`arm`](Self::arm).
+    pub fn arm_space(&mut self, bytes: usize) {
+        self.arm_at((self.head + bytes as u64).saturating_sub(self.memory.capacity as u64).min(self.head));
+    }
+
+    /// Pages in the pool.
+    pub fn pool_capacity(&self) -> usize {
+        self.memory.pool_len() / PAGE_SIZE
+    }
+
+    /// Bytes of the ring that a record with so much behind its header takes.
+    pub fn record_room(&self, len: usize) -> usize {
+        self.memory.span(Record::new(Kind::Data, len))
     }
 
     /// Bytes in the ring.
@@ -208,16 +431,22 @@ impl<M: Memory> Producer<M> {
     /// Whether the reader has given everything back.
     ///
     /// # Errors
-    /// As for [`try_push`](Self::try_push).
+    /// As for [`reserve`](Self::reserve).
     pub fn drained(&mut self) -> Result<bool, Violation> {
         self.refresh()?;
         Ok(self.consumed == self.head)
+    }
+
+    /// Whether a quarter of the ring has been published since the last [`flush`](Self::flush).
+    pub fn flush_due(&self) -> bool {
+        self.head - self.checked >= self.memory.capacity as u64 / 4
     }
 
     /// Ends a batch: whether the reader is owed an event for what was published since the last call.
     ///
     /// # Errors
     /// [`Violation::ArmedIndex`].
+    #[inline]
     pub fn flush(&mut self) -> Result<bool, Violation> {
         let (old, new) = (self.checked, self.head);
         if old == new {
@@ -232,12 +461,23 @@ impl<M: Memory> Producer<M> {
         Ok(old < armed && armed <= new)
     }
 
-    /// Asks for an event when a record with this payload has room. The reader gives back a quarter of the ring at
-    /// a time, unless it stops to read; so this costs no event for each record. Look once more after this, and
-    /// only then sleep.
+    /// Asks for an event when a record with this payload has room in the ring. The reader gives back a quarter of the
+    /// ring at a time, unless it stops to read; so this costs no event for each record. Look once more after this,
+    /// and only then sleep.
     pub fn arm(&mut self, len: usize) {
         let need = self.head + self.need(len) as u64;
         self.arm_at(need.saturating_sub(self.memory.capacity as u64));
+    }
+
+    /// Asks for an event when the reader gives back anything; for room in the pool. Look once more after this, and
+    /// sleep only if [`moved`](Self::moved) says that nothing has been given back.
+    pub fn arm_any(&mut self) {
+        self.arm_at((self.consumed + 1).min(self.head));
+    }
+
+    /// Whether the reader has been seen to give something back since the last `arm`.
+    pub fn moved(&self) -> bool {
+        self.consumed != self.armed_seen
     }
 
     /// Asks for an event when everything has been consumed.
@@ -246,6 +486,7 @@ impl<M: Memory> Producer<M> {
     }
 
     fn arm_at(&mut self, position: u64) {
+        self.armed_seen = self.consumed;
         // Never back: after a wait for much room that was given up, one for little may end a little later than
         // it could, but it ends: the reader passes every position up to our head.
         self.armed = self.armed.max(position);
@@ -256,35 +497,56 @@ impl<M: Memory> Producer<M> {
     }
 
     fn need(&self, len: usize) -> usize {
-        let span = HEADER_LEN + len.next_multiple_of(8);
+        let span = self.memory.span(Record::new(Kind::Data, len));
         let rest = self.memory.capacity - self.offset;
-        HEADER_LEN + span + if span <= rest { 0 } else { rest }
+        self.memory.behind() + span + if span <= rest { 0 } else { rest }
     }
 
-    fn has_room(&mut self, need: usize) -> Result<bool, Violation> {
-        let fits = |ring: &Self| (ring.head - ring.consumed) as usize + need <= ring.memory.capacity;
-        if fits(self) {
-            return Ok(true);
+    #[inline]
+    fn has_room(&mut self, need: usize, pages: u64) -> Result<bool, Violation> {
+        let mut fresh = false;
+        loop {
+            let bytes = (self.head - self.consumed) as usize + need;
+            let pool = (self.pool_head - self.pool_consumed + pages) as usize * PAGE_SIZE;
+            if bytes <= self.memory.capacity && (pages == 0 || pool <= self.memory.pool_len()) {
+                return Ok(true);
+            }
+            if fresh {
+                return Ok(false);
+            }
+            self.refresh()?;
+            fresh = true;
         }
-        self.refresh()?;
-        Ok(fits(self))
     }
 
-    /// Loads the reader's position and checks it. `Acquire`: the reader is done with those bytes.
+    /// Loads the reader's positions and checks them. `Acquire`: the reader is done with those bytes.
     fn refresh(&mut self) -> Result<(), Violation> {
         let word = self.memory.reader.load(control::CONSUMED, Ordering::Acquire);
         if word < self.consumed {
             return Err(Violation::ConsumedBack);
         }
-        if word > self.head || !word.is_multiple_of(8) {
+        let unit = if self.memory.slot == 0 { 8 } else { self.memory.slot as u64 };
+        if word > self.head || !word.is_multiple_of(unit) {
             return Err(Violation::ConsumedAhead);
         }
         self.consumed = word;
+        if self.memory.pool.is_some() {
+            let pages = self.memory.reader.load(control::POOL_CONSUMED, Ordering::Acquire);
+            if pages < self.pool_consumed || pages > self.pool_head {
+                return Err(Violation::PoolReturn);
+            }
+            self.pool_consumed = pages;
+        }
         Ok(())
     }
 
-    fn data_store(&self, offset: usize, word: u64, order: Ordering) {
-        self.memory.writer.store(self.memory.data + offset, word, order);
+    #[inline]
+    fn store(&self, at: usize, word: u64, order: Ordering) {
+        self.memory.writer.store(at, word, order);
+    }
+
+    fn data_store(&self, offset: usize, word: u64) {
+        self.memory.writer.store(self.memory.data + offset, word, Ordering::Relaxed);
     }
 }
 
@@ -298,15 +560,30 @@ pub struct Consumer<M> {
     offset: usize,
     /// Position that the writer has been told.
     published: u64,
+    /// Pool pages that have been consumed since the ring was made, and what of that the writer has been told.
+    pool_tail: u64,
+    pool_published: u64,
     /// The record at the position: its header has been loaded and is not loaded again.
     pending: Option<Record>,
+    /// If that one is a descriptor: its first pool page, checked.
+    page: usize,
 }
 
 impl<M: Memory> Consumer<M> {
     /// Takes a ring at its beginning.
     pub fn new(memory: RingMemory<M>) -> Consumer<M> {
         let peer = PeerWords { state: State::Open, armed: 0 };
-        Consumer { memory, peer, tail: 0, offset: 0, published: 0, pending: None }
+        Consumer {
+            memory,
+            peer,
+            tail: 0,
+            offset: 0,
+            published: 0,
+            pool_tail: 0,
+            pool_published: 0,
+            pending: None,
+            page: 0,
+        }
     }
 
     /// The pages.
@@ -335,15 +612,19 @@ impl<M: Memory> Consumer<M> {
     /// The next record that is not filler, if the writer has published one. It stays until [`pop`](Self::pop).
     ///
     /// # Errors
-    /// [`Violation::RecordHeader`], [`Violation::RecordLength`] or [`Violation::RecordFiller`].
+    /// [`Violation::RecordHeader`], [`Violation::RecordLength`], [`Violation::RecordFiller`] or
+    /// [`Violation::PoolPage`].
+    #[inline]
     pub fn peek(&mut self) -> Result<Option<Record>, Violation> {
         if self.pending.is_some() {
             return Ok(self.pending);
         }
         let Some(mut record) = self.load_header()? else { return Ok(None) };
         if record.kind == Kind::Filler {
-            // A filler ends where the ring ends, and its successor is at the start: no second one can follow.
-            if self.offset == 0 || self.offset + HEADER_LEN + record.len != self.memory.capacity {
+            // A filler ends where the ring ends, and its successor is at the start: no second one can follow. There
+            // is none in a ring with slots.
+            let end = self.offset + HEADER_LEN + record.len;
+            if self.memory.slot != 0 || self.offset == 0 || end != self.memory.capacity {
                 return Err(Violation::RecordFiller);
             }
             self.advance(record);
@@ -353,31 +634,48 @@ impl<M: Memory> Consumer<M> {
                 Some(next) => record = next,
             }
         }
+        if record.pooled {
+            let at = self.memory.payload(self.offset) + if record.kind == Kind::First { 8 } else { 0 };
+            let (page, _) = self.memory.pool_pages(self.pool_tail, record.len);
+            if self.memory.writer.load(at, Ordering::Relaxed) != page as u64 {
+                return Err(Violation::PoolPage);
+            }
+            self.page = page;
+        }
         self.pending = Some(record);
         Ok(self.pending)
     }
 
     /// Copies payload of the record at the position, from byte `skip` on (a multiple of eight).
+    #[inline]
     pub fn read(&self, skip: usize, buf: &mut [u8]) {
         debug_assert!(self.pending.is_some_and(|record| skip + buf.len() <= record.len));
-        self.memory.writer.read(self.memory.data + self.offset + HEADER_LEN + skip, buf);
+        let (memory, start) = match &self.memory.pool {
+            Some(pool) if self.pending.is_some_and(|record| record.pooled) => (pool, self.page * PAGE_SIZE),
+            _ => (&self.memory.writer, self.memory.payload(self.offset)),
+        };
+        memory.read(start + skip, buf);
     }
 
-    /// Loads the first word of the payload of the record at the position.
+    /// Loads the first word in the ring of the record at the position: the total length of a [`Kind::First`].
     pub fn first_word(&self) -> u64 {
-        self.memory.writer.load(self.memory.data + self.offset + HEADER_LEN, Ordering::Relaxed)
+        self.memory.writer.load(self.memory.payload(self.offset), Ordering::Relaxed)
     }
 
     /// Goes on to the next record.
+    #[inline]
     pub fn pop(&mut self) {
         if let Some(record) = self.pending.take() {
             self.advance(record);
         }
     }
 
-    /// Whether a quarter of the ring has been consumed and the writer has not been told.
+    /// Whether a quarter of the ring or of the pool has been consumed and the writer has not been told.
+    #[inline]
     pub fn publish_due(&self) -> bool {
+        let pages = self.pool_tail - self.pool_published;
         self.tail - self.published >= self.memory.capacity as u64 / 4
+            || (pages > 0 && pages * 4 * PAGE_SIZE as u64 >= self.memory.pool_len() as u64)
     }
 
     /// Tells the writer what has been consumed: whether it is owed an event.
@@ -391,6 +689,10 @@ impl<M: Memory> Consumer<M> {
         }
         self.published = new;
         // `Release`: the bytes have been copied out.
+        if self.pool_published != self.pool_tail {
+            self.pool_published = self.pool_tail;
+            self.set_word(control::POOL_CONSUMED, self.pool_tail);
+        }
         self.set_word(control::CONSUMED, new);
         // Pairs with the fence in `Producer::arm_at`.
         self.memory.reader.fence();
@@ -408,16 +710,22 @@ impl<M: Memory> Consumer<M> {
         self.memory.reader.fence();
     }
 
+    #[inline]
     fn load_header(&self) -> Result<Option<Record>, Violation> {
-        let word = self.memory.writer.load(self.memory.data + self.offset, Ordering::Acquire);
+        let word = self.memory.writer.load(self.memory.header(self.offset), Ordering::Acquire);
         if word == 0 {
             return Ok(None);
         }
-        Record::parse(word, self.memory.capacity - self.offset - HEADER_LEN).map(Some)
+        Record::parse(word, self.memory.room(self.offset), self.memory.pool_len()).map(Some)
     }
 
+    #[inline]
     fn advance(&mut self, record: Record) {
-        self.tail += record.span() as u64;
-        self.offset = wrap(self.offset + record.span(), self.memory.capacity);
+        let span = self.memory.span(record);
+        self.tail += span as u64;
+        self.offset = wrap(self.offset + span, self.memory.capacity);
+        if record.pooled {
+            self.pool_tail += self.memory.pool_pages(self.pool_tail, record.len).1;
+        }
     }
 }

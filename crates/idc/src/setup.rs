@@ -8,6 +8,7 @@
 //! | writer's control page | read-only | the writer |
 //! | reader's control page | read-write | the reader |
 //! | 1 to 256 data pages | read-only | the writer |
+//! | 0 to 256 pool pages | read-only | the writer |
 //!
 //! The grant reference of the setup page is all that the reader has to be told. It copies the page once,
 //! checks the copy with [`Setup::decode`], unmaps it and never looks at it again.
@@ -25,11 +26,12 @@
 //! | 44 | u32 | number of data pages |
 //! | 48 | u32 | grant reference of the writer's control page |
 //! | 52 | u32 | grant reference of the reader's control page |
-//! | 56 | u32 | number of pool pages, 0 in this version |
-//! | 60 | u32 | 0 |
+//! | 56 | u32 | number of pool pages, 0 to 256; not 0 with `POOL`, 0 without |
+//! | 60 | u32 | number of slots: 8, 32 or 128 with `SLOTS`, and then there is one data page; 0 without |
 //! | 128 | 256 x u32 | grant references of the data pages; the rest is 0 |
+//! | 2,048 | 256 x u32 | grant references of the pool pages (granted read-only); the rest is 0 |
 //!
-//! The other bytes are 0; offsets from 2,048 on are set aside for the pool.
+//! The other bytes are 0.
 //!
 //! # Control pages (64-bit words)
 //! Offsets are in [`control`]. No word has two writers, except that the liveness word of a Linux process is
@@ -51,8 +53,18 @@ pub const MAX_PAGES: usize = 256;
 /// Grant references below this one belong to Xen's tool stack (`GNTTAB_NR_RESERVED_ENTRIES`).
 pub const FIRST_GRANT: u32 = 8;
 
+/// Most pool pages of a ring.
+pub const MAX_POOL: usize = 256;
+/// Numbers of slots that there may be in a page.
+pub const SLOTS: [usize; 3] = [8, 32, 128];
+
+/// Offsets of what is new when a ring is set up anew.
+pub(crate) const VERSION_AND_EPOCH: usize = 8;
+pub(crate) const NONCE: usize = 32;
+/// Offset of the port.
+pub(crate) const PORT: usize = 40;
 const DATA_REFS: usize = 128;
-const RESERVED: usize = 2048;
+const POOL_REFS: usize = 2048;
 
 /// Bits of the features that a reader must know. It refuses a ring with a bit that it does not know.
 pub mod features {
@@ -61,10 +73,12 @@ pub mod features {
     pub const DUPLEX: u64 = 1;
     /// The ring has no port of its own: it uses the one of the ring that it answers.
     pub const SHARED_PORT: u64 = 2;
-    /// Large messages may come as descriptors of pool pages. Not in this version.
+    /// Payload may be in pool pages.
     pub const POOL: u64 = 4;
+    /// The ring is a page of slots.
+    pub const SLOTS: u64 = 8;
     /// What this version knows.
-    pub const KNOWN: u64 = DUPLEX | SHARED_PORT;
+    pub const KNOWN: u64 = DUPLEX | SHARED_PORT | POOL | SLOTS;
 }
 
 /// Byte offsets of the words in a control page.
@@ -77,6 +91,8 @@ pub mod control {
     pub const ARMED: usize = 16;
     /// Reader's page: position up to which the reader is done with the data.
     pub const CONSUMED: usize = 64;
+    /// Reader's page: pool pages that the reader is done with since the ring was made.
+    pub const POOL_CONSUMED: usize = 72;
     /// Reader's page: longest message that the reader takes. Valid once the state is open.
     pub const MAX_MESSAGE: usize = 128;
     /// Reader's page: the nonce of the setup page. Valid once the state is open.
@@ -86,6 +102,8 @@ pub mod control {
     pub const REPLY_REF: usize = 144;
     /// Reader's page: optional features that the reader takes up. Valid once the state is open.
     pub const FEATURES: usize = 152;
+    /// Writer's page: headers of the slots, one word each.
+    pub const SLOTS: usize = 1024;
 }
 
 /// State word of one side: the state in the lowest byte, a [`CloseReason`] in the second.
@@ -140,7 +158,7 @@ impl State {
 /// The contents of a setup page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setup {
-    /// Bits of [`features`] that the reader must know.
+    /// Bits of [`features`] that the reader must know, without those of the geometry.
     pub features: u64,
     /// How often the ring has been set up anew.
     pub epoch: u32,
@@ -152,8 +170,12 @@ pub struct Setup {
     pub writer_ref: GrantRef,
     /// The reader's control page.
     pub reader_ref: GrantRef,
+    /// Slots in the data page; 0 for a ring without slots. One of [`SLOTS`].
+    pub slots: usize,
     /// The data pages, 1 to [`MAX_PAGES`].
     pub data_refs: Vec<GrantRef>,
+    /// The pool pages, at most [`MAX_POOL`].
+    pub pool_refs: Vec<GrantRef>,
 }
 
 /// Why a setup page was not taken.
@@ -187,22 +209,36 @@ impl Setup {
         self.data_refs.len() * PAGE_SIZE
     }
 
-    /// The page as bytes.
+    /// Bytes of a slot; 0 without slots.
+    pub fn slot(&self) -> usize {
+        PAGE_SIZE.checked_div(self.slots).unwrap_or(0)
+    }
+
+    /// The page as bytes. The features of the geometry follow from it.
     pub fn encode(&self) -> [u8; PAGE_SIZE] {
         let mut page = [0; PAGE_SIZE];
         put(&mut page, 0, &MAGIC.to_le_bytes());
         put(&mut page, 8, &VERSION.to_le_bytes());
         put(&mut page, 12, &self.epoch.to_le_bytes());
-        put(&mut page, 16, &self.features.to_le_bytes());
+        put(&mut page, 16, &(self.features | self.geometry()).to_le_bytes());
         put(&mut page, 32, &self.nonce.to_le_bytes());
         put(&mut page, 40, &self.port.unwrap_or_default().0.to_le_bytes());
         put(&mut page, 44, &(self.data_refs.len() as u32).to_le_bytes());
         put(&mut page, 48, &self.writer_ref.0.to_le_bytes());
         put(&mut page, 52, &self.reader_ref.0.to_le_bytes());
-        for (index, gref) in self.data_refs.iter().take(MAX_PAGES).enumerate() {
-            put(&mut page, DATA_REFS + index * 4, &gref.0.to_le_bytes());
+        put(&mut page, 56, &(self.pool_refs.len() as u32).to_le_bytes());
+        put(&mut page, 60, &(self.slots as u32).to_le_bytes());
+        for (start, refs) in [(DATA_REFS, &self.data_refs), (POOL_REFS, &self.pool_refs)] {
+            for (index, gref) in refs.iter().take(MAX_PAGES).enumerate() {
+                put(&mut page, start + index * 4, &gref.0.to_le_bytes());
+            }
         }
         page
+    }
+
+    fn geometry(&self) -> u64 {
+        (if self.pool_refs.is_empty() { 0 } else { features::POOL })
+            | (if self.slots == 0 { 0 } else { features::SLOTS })
     }
 
     /// Checks a private copy of a setup page.
@@ -220,13 +256,20 @@ impl Setup {
         if features & !features::KNOWN != 0 {
             return Err(SetupError::Incompatible("it needs a feature that is unknown here"));
         }
-        let count = word32(page, 44) as usize;
-        let pool = word32(page, 56);
-        if !(1..=MAX_PAGES).contains(&count) || pool != 0 || word32(page, 60) != 0 {
-            return Err(Violation::SetupGeometry.into());
-        }
-        let unused = DATA_REFS + count * 4..RESERVED;
-        if page.get(unused).is_none_or(|bytes| bytes.iter().any(|byte| *byte != 0)) {
+        let (count, pool) = (word32(page, 44) as usize, word32(page, 56) as usize);
+        let slots = word32(page, 60) as usize;
+        let possible = (1..=MAX_PAGES).contains(&count)
+            && pool <= MAX_POOL
+            && (slots == 0 || (SLOTS.contains(&slots) && count == 1))
+            && (slots != 0) == (features & features::SLOTS != 0)
+            && (pool != 0) == (features & features::POOL != 0);
+        let is_zero = |start: usize, end: usize| {
+            page.get(start..end).is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0))
+        };
+        if !possible
+            || !is_zero(DATA_REFS + count * 4, POOL_REFS)
+            || !is_zero(POOL_REFS + pool * 4, PAGE_SIZE)
+        {
             return Err(Violation::SetupGeometry.into());
         }
         let port = match (word32(page, 40), features & features::SHARED_PORT != 0) {
@@ -235,21 +278,27 @@ impl Setup {
             _ => return Err(Violation::SetupPort.into()),
         };
         let setup = Setup {
-            features,
+            features: features & !(features::POOL | features::SLOTS),
             epoch: word32(page, 12),
             nonce: word64(page, 32),
             port,
             writer_ref: GrantRef(word32(page, 48)),
             reader_ref: GrantRef(word32(page, 52)),
-            data_refs: (0..count).map(|index| GrantRef(word32(page, DATA_REFS + index * 4))).collect(),
+            slots,
+            data_refs: refs(page, DATA_REFS, count),
+            pool_refs: refs(page, POOL_REFS, pool),
         };
-        let mut refs =
-            [setup.writer_ref, setup.reader_ref].into_iter().chain(setup.data_refs.iter().copied());
-        if refs.any(|gref| gref.0 < FIRST_GRANT) {
+        let own = [setup.writer_ref, setup.reader_ref];
+        let mut all = own.iter().chain(&setup.data_refs).chain(&setup.pool_refs);
+        if all.any(|gref| gref.0 < FIRST_GRANT) {
             return Err(Violation::SetupGrant.into());
         }
         Ok(setup)
     }
+}
+
+fn refs(page: &[u8; PAGE_SIZE], start: usize, count: usize) -> Vec<GrantRef> {
+    (0..count).map(|index| GrantRef(word32(page, start + index * 4))).collect()
 }
 
 fn put(page: &mut [u8; PAGE_SIZE], offset: usize, bytes: &[u8]) {

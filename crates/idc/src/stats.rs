@@ -3,46 +3,77 @@
 //! [`Stats`] belongs to one end of one ring and needs no locked operation. [`Counters`] are shared by all
 //! channels of one [`Idc`](crate::Idc): what has to outlive a channel, above all violations by reason.
 
+use alloc::string::String;
+use core::fmt::Write;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::Violation;
 
-/// What one end of a ring has done so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Messages sent or received completely.
-    pub messages: u64,
-    /// Bytes of payload in them.
-    pub bytes: u64,
-    /// Events sent to the peer (each is a hypercall or system call).
-    pub events_sent: u64,
-    /// Times this end went to sleep.
-    pub parks: u64,
-    /// Events that ended a sleep.
-    pub wakes: u64,
-    /// Of those, events after which there was still nothing to do.
-    pub spurious_wakes: u64,
-    /// Waits that ended while spinning, without a sleep.
-    pub spins: u64,
-    /// Sleeps that were cut to look whether the peer still lives.
-    pub liveness_checks: u64,
+macro_rules! stats {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// What one end of a ring has done so far.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Stats {
+            $($(#[doc = $doc])+ pub $name: u64,)+
+        }
+
+        impl core::ops::Add for Stats {
+            type Output = Stats;
+
+            fn add(self, other: Stats) -> Stats {
+                Stats { $($name: self.$name + other.$name,)+ }
+            }
+        }
+
+        impl Stats {
+            /// Names and values, in order.
+            pub fn entries(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)+].into_iter()
+            }
+        }
+    };
 }
 
-impl core::ops::Add for Stats {
-    type Output = Stats;
+stats! {
+    /// Messages sent or received completely.
+    messages,
+    /// Bytes of payload in them.
+    bytes,
+    /// Events sent to the peer. Each is a hypercall, or a system call that makes one; there are no others for sending
+    /// and receiving.
+    events_sent,
+    /// Times this end went to sleep.
+    parks,
+    /// Events that ended a sleep.
+    wakes,
+    /// Of those, events after which there was still nothing to do.
+    spurious_wakes,
+    /// Waits that ended while spinning, without a sleep.
+    spins,
+    /// Waits in which spinning was in vain.
+    spin_misses,
+    /// Sleeps that were cut to look whether the peer still lives.
+    liveness_checks,
+}
 
-    fn add(self, other: Stats) -> Stats {
-        Stats {
-            messages: self.messages + other.messages,
-            bytes: self.bytes + other.bytes,
-            events_sent: self.events_sent + other.events_sent,
-            parks: self.parks + other.parks,
-            wakes: self.wakes + other.wakes,
-            spurious_wakes: self.spurious_wakes + other.spurious_wakes,
-            spins: self.spins + other.spins,
-            liveness_checks: self.liveness_checks + other.liveness_checks,
-        }
+impl Stats {
+    /// A JSON object with one number for each counter.
+    pub fn to_json(&self) -> String {
+        let mut json = String::new();
+        object(&mut json, self.entries());
+        json
     }
+}
+
+/// Appends an object of numbers. Names are identifiers, so they need no escapes.
+fn object(json: &mut String, entries: impl Iterator<Item = (&'static str, u64)>) {
+    json.push('{');
+    for (index, (name, value)) in entries.enumerate() {
+        let comma = if index > 0 { "," } else { "" };
+        // Writing to a string cannot fail.
+        let _ = write!(json, "{comma}\"{name}\":{value}");
+    }
+    json.push('}');
 }
 
 /// Counters of all channels together.
@@ -108,5 +139,20 @@ impl Counters {
     /// Times that useless events came so often that an end stopped listening to them for a while.
     pub fn storms(&self) -> u64 {
         self.storms.load(Ordering::Relaxed)
+    }
+
+    /// A JSON object with one number for each counter, and an object `violations` with one for each reason that has
+    /// occurred.
+    pub fn to_json(&self) -> String {
+        let mut json = String::from("{\"violations\":");
+        let reasons = Violation::ALL.iter().map(|reason| (reason.name(), self.violations(*reason)));
+        object(&mut json, reasons.filter(|(_, count)| *count > 0));
+        let numbers =
+            [("peers_died", self.peers_died()), ("refused", self.refused()), ("storms", self.storms())];
+        for (name, value) in numbers {
+            let _ = write!(json, ",\"{name}\":{value}");
+        }
+        json.push('}');
+        json
     }
 }

@@ -28,7 +28,8 @@ impl Deadline {
 /// No sleep is longer: the death of a *domain* sends no event, so somebody has to ask. Two of these are below
 /// the tenth of a second in which a dead peer is to be noticed.
 const SLICE: u64 = 50_000_000;
-/// Useless wake-ups in a row after which events are not listened to for a while.
+/// Useless wake-ups without anything moving in between after which events are not listened to. An honest peer
+/// causes few of them: something has moved for each event that it sends.
 const STORM: u32 = 64;
 /// Length of a sleep during such a storm.
 const STORM_SLICE: u64 = 1_000_000;
@@ -65,6 +66,12 @@ impl Waiter {
         Waiter { may_spin, spin: if may_spin { SPIN_MAX } else { 0 }, useless: 0 }
     }
 
+    /// The peer did something. An honest one may have sent an event that comes too late to be of use, in either
+    /// direction of a channel.
+    fn moved(&mut self) {
+        self.useless = self.useless.saturating_sub(4);
+    }
+
     /// After a wait that spinning did not end: would longer spinning have ended it?
     fn learn(&mut self, waited: u64) {
         if self.may_spin {
@@ -81,6 +88,8 @@ pub(crate) struct Link<P: Platform> {
     pub(crate) event: Arc<P::Event>,
     pub(crate) peer: DomId,
     pub(crate) counters: Arc<Counters>,
+    /// Counts the channel at the listener that accepted it, until its last half is gone.
+    pub(crate) ticket: Option<Arc<()>>,
 }
 
 impl<P: Platform> Link<P> {
@@ -91,12 +100,20 @@ impl<P: Platform> Link<P> {
             event: Arc::clone(&self.event),
             peer: self.peer,
             counters: Arc::clone(&self.counters),
+            ticket: self.ticket.clone(),
         }
     }
 
     pub(crate) fn notify(&self, stats: &mut Stats) -> Result<()> {
         stats.events_sent += 1;
         self.event.notify()
+    }
+
+    /// Takes an event if there is one.
+    pub(crate) fn take_event(&self, stats: &mut Stats) -> Result<bool> {
+        let taken = self.event.wait(0)?;
+        stats.wakes += u64::from(taken);
+        Ok(taken)
     }
 
     /// Waits until `step` is done. It looks whether there is something to do, and with [`Phase::Arm`] it asks the
@@ -114,13 +131,15 @@ impl<P: Platform> Link<P> {
         loop {
             match step(Phase::Look)? {
                 Step::Done => {
-                    waiter.useless = waiter.useless.saturating_sub(8);
+                    waiter.moved();
                     if let Some(since) = since {
                         waiter.learn(self.platform.now().saturating_sub(since));
                     }
                     return Ok(());
                 }
                 Step::Again => {
+                    woken = false;
+                    waiter.moved();
                     // The peer keeps us busy without giving us anything; others and the deadline count too.
                     self.platform.relax();
                     if self.platform.now() >= deadline.0 {
@@ -130,6 +149,7 @@ impl<P: Platform> Link<P> {
                 }
                 Step::Wait { .. } => {}
             }
+            let mut now = self.platform.now();
             if woken {
                 stats.spurious_wakes += 1;
                 waiter.useless += 1;
@@ -137,16 +157,23 @@ impl<P: Platform> Link<P> {
                     self.counters.storm();
                 }
             }
-            let mut now = self.platform.now();
             if since.is_none() {
                 since = Some(now);
                 if self.spin(waiter.spin, now, deadline, stats, step)? {
                     return Ok(());
                 }
             }
+            let ticket = self.event.ticket();
             let bound = match step(Phase::Arm)? {
-                Step::Done => return Ok(()),
-                Step::Again => continue,
+                Step::Done => {
+                    waiter.moved();
+                    return Ok(());
+                }
+                Step::Again => {
+                    woken = false;
+                    waiter.moved();
+                    continue;
+                }
                 Step::Wait { bound } => bound,
             };
             if now >= deadline.0 {
@@ -155,7 +182,7 @@ impl<P: Platform> Link<P> {
             let slice_end = *ask_at.get_or_insert(now.saturating_add(SLICE));
             stats.parks += 1;
             woken = if waiter.useless < STORM {
-                self.event.wait(slice_end.min(deadline.0))?
+                self.event.wait_since(ticket, slice_end.min(deadline.0))?
             } else {
                 self.platform.sleep_until(now.saturating_add(STORM_SLICE).min(deadline.0));
                 false
@@ -194,6 +221,7 @@ impl<P: Platform> Link<P> {
             }
             now = self.platform.now();
         }
+        stats.spin_misses += u64::from(time > 0);
         Ok(false)
     }
 

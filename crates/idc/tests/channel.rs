@@ -16,21 +16,39 @@ use idc::{
     Listener, Spin, Violation,
 };
 
-const SMALL: Config = Config { pages: 1, max_message: 1 << 20, spin: Spin::Adaptive };
+const SMALL: Config =
+    Config { pages: 1, slots: 0, pool: 0, max_peer_pages: 512, max_message: 1 << 20, spin: Spin::Adaptive };
 
 #[test]
 fn every_length_arrives_unchanged() {
     let world = world();
-    for pages in [1, 3, 64] {
-        let config = SMALL.with_pages(pages);
+    let paper = |slots| Config { max_message: 1 << 20, ..Config::paper(slots) };
+    let configs = [
+        (SMALL, 1016),
+        (SMALL.with_pages(3), 3064),
+        (SMALL.with_pages(64), 16 << 10),
+        (SMALL.with_pages(17), 16 << 10),
+        (SMALL.with_pool(1), 1016),
+        (SMALL.with_pages(2).with_pool(7), 2040),
+        (SMALL.with_pages(16).with_pool(32), 16376),
+        (paper(8), 511),
+        (paper(32), 127),
+        (paper(128), 31),
+        (paper(128).with_pool(1), 31),
+        (paper(8).with_pool(0), 511),
+    ];
+    for (config, inline) in configs {
         let (mut writer, gref) = world.a.create(B, &config).unwrap();
         let mut reader = world.b.connect(A, gref).unwrap();
-        let inline = writer.max_inline();
-        assert_eq!(inline, (pages * 1024 - 8).min(16 * 1024), "the size of one record");
+        assert_eq!(writer.max_inline(), inline, "the size of one record");
         let mut lengths: Vec<usize> = (0..70).collect();
-        for edge in [inline, 2 * inline, pages * 4096, 16 * pages * 4096] {
-            lengths.extend(edge - 17..edge + 18);
+        let pages = config.pages;
+        let pooled = config.pool.div_ceil(4).max(1) * 4096;
+        for edge in [inline, 2 * inline, pages * 4096, pooled, 2 * pooled, 9 * pooled] {
+            lengths.extend(edge.saturating_sub(9)..edge + 10);
         }
+        // Several times round the ring.
+        lengths.push(16 * pages.min(16) * 4096 + 5);
         let sent = lengths.clone();
         let sender = thread::spawn(move || {
             for (seed, len) in sent.into_iter().enumerate() {
@@ -38,7 +56,7 @@ fn every_length_arrives_unchanged() {
             }
             writer.close().unwrap();
         });
-        let mut buf = vec![0; 16 * pages * 4096 + 18];
+        let mut buf = vec![0; lengths.iter().copied().max().unwrap()];
         for (seed, len) in lengths.into_iter().enumerate() {
             // Both ways of receiving, in turn.
             let got = if seed % 2 == 0 {
@@ -47,7 +65,7 @@ fn every_length_arrives_unchanged() {
                 let got = reader.recv_into(&mut buf).unwrap().expect("a message");
                 buf[..got].to_vec()
             };
-            assert!(got == noise(len, seed as u64), "message {seed} of {len} bytes with {pages} pages");
+            assert!(got == noise(len, seed as u64), "message {seed} of {len} bytes with {config:?}");
         }
         assert_eq!(reader.recv(), Ok(None));
         assert_eq!(reader.recv(), Ok(None), "the end stays the end");
@@ -432,6 +450,12 @@ fn impossible_configurations() {
     for pages in [0, 257] {
         let config = Config::default().with_pages(pages);
         assert!(matches!(world.a.create(B, &config), Err(Error::BadConfig(_))));
+    }
+    let paper = Config::paper(32);
+    for config in
+        [Config::paper(7), Config::paper(0).with_pages(0), paper.with_pages(2), paper.with_pool(257)]
+    {
+        assert!(matches!(world.a.create(B, &config), Err(Error::BadConfig(_))), "{config:?}");
     }
     for name in ["", "-x", "Digest", "a/b", "ü", "a-name-that-is-longer-than-32-bytes", "a b"] {
         let bound = Listener::bind(&world.a, name, ListenConfig::default());

@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{A, B, CONTROL, DATA, EvilReader, EvilWriter, World, evil_reader, evil_writer, noise, world};
+use common::{
+    A, B, CONTROL, DATA, EvilReader, EvilWriter, World, evil_pool_writer, evil_reader, evil_writer, noise,
+    world,
+};
 use idc::platform::Event;
 use idc::platform::hosted::Hosted;
 use idc::record::{Kind, Record};
@@ -25,7 +28,7 @@ fn config() -> Config {
 }
 
 fn header(kind: Kind, len: usize) -> u64 {
-    Record { kind, len }.encode()
+    Record::new(kind, len).encode()
 }
 
 fn near(world: &World) -> Deadline {
@@ -94,7 +97,7 @@ fn records(writer: &EvilWriter, records: &Parts) {
             writer.own.store(at + 8, *word, Ordering::SeqCst);
         }
         writer.store(at, header(*kind, *len));
-        at += Record { kind: *kind, len: *len }.span();
+        at += Record::new(*kind, *len).span();
     }
 }
 
@@ -159,7 +162,7 @@ fn record_headers() {
         (Violation::Fragment, header(Kind::First, 8)),
         (Violation::Fragment, header(Kind::First, 0)),
     ];
-    cases.extend((40..64).map(|bit| (Violation::RecordHeader, header(Kind::Data, 8) | 1 << bit)));
+    cases.extend((41..64).map(|bit| (Violation::RecordHeader, header(Kind::Data, 8) | 1 << bit)));
     for (reason, word) in cases {
         let world = world();
         let pair = reading(&world);
@@ -181,6 +184,135 @@ fn fillers() {
     assert_eq!(reader.recv().unwrap().map(|message| message.len()), Some(1000));
     writer.own.store(DATA, header(Kind::Filler, PAGE_SIZE - 8), Ordering::SeqCst);
     reader_blames(&world, (writer, reader), Violation::RecordFiller);
+}
+
+#[test]
+fn descriptors() {
+    let pooled = |kind, len| Record { kind, len, pooled: true }.encode();
+    let page = PAGE_SIZE;
+    let cases: [(Violation, u64, u64, u64); 9] = [
+        // The next page is the first one; others are not, whether they are there or not.
+        (Violation::PoolPage, pooled(Kind::Data, 100), 1, 0),
+        (Violation::PoolPage, pooled(Kind::Data, 100), 4, 0),
+        (Violation::PoolPage, pooled(Kind::Data, 100), u64::MAX, 0),
+        (Violation::PoolPage, pooled(Kind::First, 100), 200, 1),
+        (Violation::RecordLength, pooled(Kind::Data, 4 * page + 1), 0, 0),
+        (Violation::RecordLength, pooled(Kind::Data, u32::MAX as usize), 0, 0),
+        (Violation::RecordHeader, pooled(Kind::Data, 0), 0, 0),
+        (Violation::RecordHeader, pooled(Kind::Abort, 8), 0, 0),
+        (Violation::RecordHeader, pooled(Kind::Filler, page - 8), 0, 0),
+    ];
+    for (reason, header, first, second) in cases {
+        let world = world();
+        let writer = evil_pool_writer(&world, 1, 4, |_| ());
+        let reader = world.b.connect_with(A, writer.gref, &config()).expect("an honest setup page");
+        writer.own.store(DATA + 8, first, Ordering::SeqCst);
+        writer.own.store(DATA + 16, second, Ordering::SeqCst);
+        writer.store(DATA, header);
+        reader_blames(&world, (writer, reader), reason);
+    }
+    // The same pages twice: the second time they are not the next ones.
+    let world = world();
+    let writer = evil_pool_writer(&world, 1, 4, |_| ());
+    let reader = world.b.connect_with(A, writer.gref, &config()).expect("an honest setup page");
+    writer.own.store(DATA + 16, pooled(Kind::Data, 5000), Ordering::SeqCst);
+    writer.store(DATA, pooled(Kind::Data, 5000));
+    reader_blames(&world, (writer, reader), Violation::PoolPage);
+    // A ring without a pool has no descriptors.
+    let world = common::world();
+    let pair = reading(&world);
+    pair.0.store(DATA, pooled(Kind::Data, 8));
+    reader_blames(&world, pair, Violation::RecordLength);
+}
+
+#[test]
+fn pool_pages_that_are_given_back() {
+    for words in [&[u64::MAX][..], &[40], &[2, 1]] {
+        let world = world();
+        let (mut writer, gref) = world.a.create(B, &config().with_pool(4)).unwrap();
+        let reader = evil_reader(&world, gref);
+        reader.open(1 << 20);
+        // Four pages are taken; for more the writer looks.
+        (0..4).for_each(|_| writer.send(&[1; 4000]).unwrap());
+        let found = words.iter().find_map(|word| {
+            reader.store(control::CONSUMED, 24);
+            reader.store(control::POOL_CONSUMED, *word);
+            (0..4).find_map(|_| match writer.try_send(&[1; 4000]) {
+                Ok(()) | Err(Error::WouldBlock) => None,
+                Err(error) => Some(error),
+            })
+        });
+        let reason = Violation::PoolReturn;
+        assert_eq!(found, Some(Error::PeerMisbehaved { peer: B, reason }), "{words:?}");
+        assert_eq!(world.a.counters().violations(reason), 1);
+    }
+}
+
+#[test]
+fn slots() {
+    let world = common::world();
+    let slots = |setup: &mut idc::setup::Setup| setup.slots = 32;
+    let headers = CONTROL + control::SLOTS;
+    for (reason, word) in [
+        (Violation::RecordLength, header(Kind::Data, 128)),
+        (Violation::RecordFiller, header(Kind::Filler, 120)),
+        (Violation::RecordHeader, 9 << 32),
+    ] {
+        let world = common::world();
+        let writer = evil_writer(&world, 1, slots);
+        let reader = world.b.connect_with(A, writer.gref, &config()).expect("an honest setup page");
+        writer.store(headers, word);
+        reader_blames(&world, (writer, reader), reason);
+    }
+    // An index that is not at the start of a slot.
+    let (mut writer, gref) = world.a.create(B, &Config { pool: 0, ..Config::paper(32) }).unwrap();
+    let reader = evil_reader(&world, gref);
+    reader.open(1 << 20);
+    let sent = (0..).take_while(|_| writer.try_send(&[1; 127]).is_ok()).count();
+    assert_eq!(sent, 31, "one slot is empty");
+    reader.store(control::CONSUMED, 64);
+    let reason = Violation::ConsumedAhead;
+    assert_eq!(writer.try_send(b"x"), Err(Error::PeerMisbehaved { peer: B, reason }));
+}
+
+#[test]
+fn too_many_fragments() {
+    // A byte at a time: the memory is capped by the length, and this caps the work.
+    let world = world();
+    let (writer, mut reader) = reading(&world);
+    let mut at = 0;
+    let mut put = |word: u64, first: Option<u64>, span: usize| {
+        if let Some(first) = first {
+            writer.own.store(DATA + at + 8, first, Ordering::SeqCst);
+        }
+        writer.own.store(DATA + (at + span) % PAGE_SIZE, 0, Ordering::SeqCst);
+        writer.store(DATA + at, word);
+        at = (at + span) % PAGE_SIZE;
+    };
+    put(header(Kind::First, 16), Some(5000), 24);
+    // So that the ring ends with a record.
+    put(header(Kind::Fragment, 1), None, 16);
+    put(header(Kind::Fragment, 9), None, 24);
+    let found = (0..400).find_map(|_| {
+        put(header(Kind::Fragment, 1), None, 16);
+        match reader.try_recv() {
+            Err(Error::WouldBlock) => None,
+            other => Some(other),
+        }
+    });
+    let reason = Violation::FragmentCount;
+    assert_eq!(found, Some(Err(Error::PeerMisbehaved { peer: A, reason })));
+    assert_eq!(world.b.counters().violations(reason), 1);
+}
+
+#[test]
+fn a_ring_that_is_larger_than_this_side_maps() {
+    let world = world();
+    let writer = evil_pool_writer(&world, 4, 4, |_| ());
+    let small = Config { max_peer_pages: 7, ..config() };
+    assert!(matches!(world.b.connect_with(A, writer.gref, &small), Err(Error::Incompatible { .. })));
+    let enough = Config { max_peer_pages: 8, ..config() };
+    assert!(world.b.connect_with(A, writer.gref, &enough).is_ok());
 }
 
 #[test]
@@ -217,7 +349,7 @@ fn long_messages() {
         records(&pair.0, list);
         if reason == Violation::RecordHeader {
             // The honest case, with a spoilt header behind it.
-            let end: usize = list.iter().map(|(kind, len, _)| Record { kind: *kind, len: *len }.span()).sum();
+            let end: usize = list.iter().map(|(kind, len, _)| Record::new(*kind, *len).span()).sum();
             pair.0.store(DATA + end, 7 << 32);
         }
         reader_blames(&world, pair, reason);
@@ -492,6 +624,7 @@ impl Chaos {
             2 => number >> 60,
             3 => (number >> 40) & 0xfff8,
             4 => 3 | ((number >> 50) & 7) << 8,
+            5 => ((number >> 20) & 0x3fff) | ((number >> 50) & 7) << 32 | 1 << 40,
             _ => ((number >> 20) & 0x7ff) | ((number >> 50) & 7) << 32,
         }
     }
@@ -506,7 +639,11 @@ fn chaos_of_a_writer() {
             break;
         }
         let world = world();
-        let (writer, mut reader) = reading(&world);
+        // In each geometry.
+        let (pool, slots) = if seed % 2 == 0 { (0, 0) } else { (3, [0, 8, 128][seed as usize % 3]) };
+        let writer = evil_pool_writer(&world, 1, pool, |setup| setup.slots = slots);
+        let mut reader = world.b.connect_with(A, writer.gref, &config()).expect("an honest setup page");
+        let headers = if slots == 0 { DATA } else { CONTROL + control::SLOTS };
         let mut chaos = Chaos(seed);
         let result = besieged(
             |_| {
@@ -516,7 +653,7 @@ fn chaos_of_a_writer() {
                     let at = match number % 16 {
                         0 => (number >> 8) as usize % (3 * PAGE_SIZE / 8) * 8,
                         1 => CONTROL + (number >> 8) as usize % 3 * 8,
-                        _ => DATA + (number >> 8) as usize % 64 * 8,
+                        _ => headers + (number >> 8) as usize % 64 * 8,
                     };
                     let word = chaos.word();
                     writer.own.store(at, word, Ordering::SeqCst);
@@ -555,16 +692,26 @@ fn chaos_of_a_reader() {
             break;
         }
         let world = world();
-        let (mut writer, reader) = writing(&world);
+        let config =
+            if seed % 2 == 0 { config() } else { Config { pages: 1, ..Config::paper(32) }.with_pool(3) };
+        let (mut writer, gref) = world.a.create(B, &config).expect("a ring");
+        let reader = evil_reader(&world, gref);
+        reader.open(1 << 20);
         let mut chaos = Chaos(seed);
         let result = besieged(
             |_| {
-                let at =
-                    [control::STATE, control::ALIVE, control::ARMED, control::CONSUMED, control::MAX_MESSAGE]
-                        [chaos.next() as usize % 5];
+                let at = [
+                    control::STATE,
+                    control::ALIVE,
+                    control::ARMED,
+                    control::CONSUMED,
+                    control::MAX_MESSAGE,
+                    control::POOL_CONSUMED,
+                ][chaos.next() as usize % 6];
                 // Sometimes what an honest reader could store, so that the writer gets further.
                 let word = match (at, chaos.next() % 4) {
                     (control::STATE | control::ALIVE, 1..) => 1,
+                    (control::POOL_CONSUMED, 1..) => chaos.next() % 8,
                     (_, 1..) => chaos.next() % 600 * 8,
                     _ => chaos.word(),
                 };

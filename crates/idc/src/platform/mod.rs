@@ -18,6 +18,8 @@ use crate::shm::Memory;
 use crate::{DomId, EvtchnPort, GrantRef};
 
 #[cfg(all(feature = "std", not(casemate)))]
+mod gate;
+#[cfg(all(feature = "std", not(casemate)))]
 pub mod hosted;
 #[cfg(casemate)]
 pub mod libos;
@@ -74,6 +76,24 @@ pub trait Event {
     /// # Errors
     /// The system's.
     fn wait(&self, deadline: u64) -> Result<bool>;
+
+    /// A number for [`wait_since`](Self::wait_since), taken before the peer is asked for an event.
+    fn ticket(&self) -> u64 {
+        0
+    }
+
+    /// As [`wait`](Self::wait), for one of several threads that wait for the same port: an event that another
+    /// thread has taken since the ticket was given out counts too.
+    ///
+    /// # Errors
+    /// The system's.
+    fn wait_since(&self, ticket: u64, deadline: u64) -> Result<bool> {
+        let _ = ticket;
+        self.wait(deadline)
+    }
+
+    /// The peer is gone, and another one may bind to the port.
+    fn reset(&self) {}
 
     /// Asks the system for the port's state.
     ///

@@ -1,6 +1,7 @@
 //! The platform of a Linux program, chosen when it runs: Xen's devices, or hosted processes.
 
 use std::boxed::Box;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::OnceLock;
 
 use super::hosted::{Hosted, HostedAcceptor, HostedCall, HostedConfig, HostedEvent};
@@ -50,10 +51,15 @@ pub(super) fn random() -> u64 {
     u64::from_ne_bytes(bytes)
 }
 
-/// Whether this process may use more than one processor.
+/// Whether this machine has more than one processor. Not whether this process may use more than one: the peer
+/// runs on another one all the more if this one is bound to its own.
 pub(super) fn has_processors() -> bool {
     static MORE: OnceLock<bool> = OnceLock::new();
-    *MORE.get_or_init(|| std::thread::available_parallelism().is_ok_and(|count| count.get() > 1))
+    *MORE.get_or_init(|| match std::fs::read_to_string("/sys/devices/system/cpu/online") {
+        // "0", or a list such as "0-3" or "0,2".
+        Ok(list) => list.contains(['-', ',']),
+        Err(_) => std::thread::available_parallelism().is_ok_and(|count| count.get() > 1),
+    })
 }
 
 /// What ends with the pages of either platform.
@@ -97,8 +103,26 @@ impl Event for NativeEvent {
         each!(self, event => event.wait(deadline))
     }
 
+    fn reset(&self) {
+        each!(self, event => event.reset());
+    }
+
+    fn ticket(&self) -> u64 {
+        each!(self, event => event.ticket())
+    }
+
+    fn wait_since(&self, ticket: u64, deadline: u64) -> Result<bool> {
+        each!(self, event => event.wait_since(ticket, deadline))
+    }
+
     fn status(&self) -> Result<PortStatus> {
         each!(self, event => event.status())
+    }
+}
+
+impl AsFd for NativeEvent {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        each!(self, event => event.as_fd())
     }
 }
 

@@ -66,7 +66,7 @@ type Port = <Hosted as Platform>::Event;
 
 /// The pages of a ring as a writer that may be hostile has them: everything can be stored anywhere.
 pub struct EvilWriter {
-    /// Setup page, writer's control page, data.
+    /// Setup page, writer's control page, data, pool.
     pub own: Pages,
     /// Reader's control page. The writer allocated it, so it can write there too.
     pub reader: Pages,
@@ -80,8 +80,18 @@ pub const DATA: usize = 2 * PAGE_SIZE;
 
 /// Makes a ring like an honest writer in A would make for B; `spoil` may change its setup page.
 pub fn evil_writer(world: &World, pages: usize, spoil: impl FnOnce(&mut Setup)) -> EvilWriter {
+    evil_pool_writer(world, pages, 0, spoil)
+}
+
+/// The same with pool pages.
+pub fn evil_pool_writer(
+    world: &World,
+    pages: usize,
+    pool: usize,
+    spoil: impl FnOnce(&mut Setup),
+) -> EvilWriter {
     let port = world.raw_a.alloc_unbound(B).expect("a port");
-    let own = world.raw_a.grant(B, pages + 2, Access::ReadOnly).expect("pages");
+    let own = world.raw_a.grant(B, pages + 2 + pool, Access::ReadOnly).expect("pages");
     let reader = world.raw_a.grant(B, 1, Access::ReadWrite).expect("a page");
     let mut setup = Setup {
         features: 0,
@@ -90,7 +100,9 @@ pub fn evil_writer(world: &World, pages: usize, spoil: impl FnOnce(&mut Setup)) 
         port: Some(idc::platform::Event::port(&port)),
         writer_ref: own.refs[1],
         reader_ref: reader.refs[0],
-        data_refs: own.refs[2..].to_vec(),
+        slots: 0,
+        data_refs: own.refs[2..2 + pages].to_vec(),
+        pool_refs: own.refs[2 + pages..].to_vec(),
     };
     spoil(&mut setup);
     own.memory.write(0, &setup.encode());

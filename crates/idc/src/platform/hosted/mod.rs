@@ -14,11 +14,11 @@
 
 use core::time::Duration;
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::string::String;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread;
 use std::vec::Vec;
 
@@ -290,10 +290,36 @@ impl Event for HostedEvent {
     }
 
     fn wait(&self, deadline: u64) -> Result<bool> {
-        let link = self.port.link.get();
-        let mut fds: Vec<_> = core::iter::once((&self.port.ours, PollFlags::IN))
-            .chain(link.map(|link| (link, PollFlags::RDHUP)))
-            .map(|(fd, flags)| PollFd::new(fd, flags))
+        self.wait_since(self.port.gate.ticket(), deadline)
+    }
+
+    fn reset(&self) {
+        self.port.unbind();
+    }
+
+    fn ticket(&self) -> u64 {
+        self.port.gate.ticket()
+    }
+
+    fn wait_since(&self, ticket: u64, deadline: u64) -> Result<bool> {
+        let left = || Duration::from_nanos(deadline.saturating_sub(now()));
+        self.port.gate.wait(ticket, left, || self.poll(deadline))
+    }
+
+    fn status(&self) -> Result<PortStatus> {
+        Ok(match self.port.link() {
+            Some(link) if !hung_up(&link) => PortStatus::Bound,
+            _ => PortStatus::Unbound,
+        })
+    }
+}
+
+impl HostedEvent {
+    fn poll(&self, deadline: u64) -> Result<bool> {
+        let link = self.port.link();
+        let mut fds: Vec<_> = core::iter::once((self.port.ours.as_fd(), PollFlags::IN))
+            .chain(link.as_ref().map(|link| (link.as_fd(), PollFlags::RDHUP)))
+            .map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags))
             .collect();
         match poll(&mut fds, timespec_until(deadline, now()).as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -302,12 +328,12 @@ impl Event for HostedEvent {
         // Not blocking: what counts is whether there was an event.
         Ok(rustix::io::read(&self.port.ours, &mut [0; 8]).is_ok())
     }
+}
 
-    fn status(&self) -> Result<PortStatus> {
-        Ok(match self.port.link.get() {
-            Some(link) if !hung_up(link) => PortStatus::Bound,
-            _ => PortStatus::Unbound,
-        })
+/// Readable while there is an event, or when the peer has hung up.
+impl AsFd for HostedEvent {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.port.both.as_fd()
     }
 }
 
@@ -406,7 +432,8 @@ impl Platform for Hosted {
     }
 
     fn alloc_unbound(&self, peer: DomId) -> Result<HostedEvent> {
-        let port = Port { peer, ours: new_eventfd()?, theirs: new_eventfd()?, link: OnceLock::new() };
+        let port = Port::new(peer, new_eventfd()?, new_eventfd()?)
+            .map_err(system("making an epoll descriptor", "this is a bug"))?;
         let registry = Arc::clone(&self.0.registry);
         let (number, port) = registry.open_port(port);
         Ok(HostedEvent { number, port, registry: Some(registry) })
@@ -420,7 +447,9 @@ impl Platform for Hosted {
         if reply.errno != 0 {
             return Err(gone);
         }
-        let port = Port { peer, ours, theirs, link: OnceLock::from(socket) };
+        let port = Port::new(peer, ours, theirs)
+            .and_then(|port| port.bind(socket).map(|_| port))
+            .map_err(system("making an epoll descriptor", "this is a bug"))?;
         // The number has no meaning on this side: nobody binds to it.
         Ok(HostedEvent { number: EvtchnPort(0), port: Arc::new(port), registry: None })
     }
@@ -434,7 +463,8 @@ impl Platform for Hosted {
     }
 
     fn relax(&self) {
-        thread::yield_now();
+        // Linux takes care of the others; giving the processor away could cost a whole time slice.
+        core::hint::spin_loop();
     }
 
     fn nonce(&self) -> u64 {

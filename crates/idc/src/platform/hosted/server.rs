@@ -4,16 +4,17 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 
 use super::wire::{Reply, Request, recv_request, send_reply};
 use crate::name::ServiceName;
+use crate::platform::gate::Gate;
 use crate::platform::{Access, Offer};
 use crate::{DomId, EvtchnPort, GrantRef};
 
@@ -44,7 +45,49 @@ pub(super) struct Port {
     /// Events for the peer.
     pub(super) theirs: OwnedFd,
     /// Connection to the process that has bound to it; hangs up when that one dies.
-    pub(super) link: OnceLock<OwnedFd>,
+    link: Mutex<Option<Arc<OwnedFd>>>,
+    /// An epoll descriptor for `ours` and `link`.
+    pub(super) both: OwnedFd,
+    /// For several threads that wait.
+    pub(super) gate: Gate,
+}
+
+impl Port {
+    pub(super) fn new(peer: DomId, ours: OwnedFd, theirs: OwnedFd) -> Result<Port, Errno> {
+        let both = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&both, &ours, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
+        Ok(Port { peer, ours, theirs, link: Mutex::default(), both, gate: Gate::default() })
+    }
+
+    pub(super) fn link(&self) -> Option<Arc<OwnedFd>> {
+        lock(&self.link).clone()
+    }
+
+    /// Forgets a connection that has ended.
+    pub(super) fn unbind(&self) {
+        let mut bound = lock(&self.link);
+        if bound.as_ref().is_some_and(|link| hung_up(link))
+            && let Some(old) = bound.take()
+        {
+            // It is in there, so this cannot fail.
+            let _ = epoll::delete(&self.both, &*old);
+        }
+    }
+
+    /// Notes the connection to a process that binds: whether none is bound already. As in Xen, the port is free
+    /// again when that one is gone.
+    pub(super) fn bind(&self, link: OwnedFd) -> Result<bool, Errno> {
+        let mut bound = lock(&self.link);
+        if bound.as_ref().is_some_and(|link| !hung_up(link)) {
+            return Ok(false);
+        }
+        epoll::add(&self.both, &link, epoll::EventData::new_u64(1), epoll::EventFlags::RDHUP)?;
+        // Closing the old one takes it out of the epoll descriptor, when nobody polls it any more.
+        if let Some(old) = bound.replace(Arc::new(link)) {
+            epoll::delete(&self.both, &*old)?;
+        }
+        Ok(true)
+    }
 }
 
 /// A client that has called, and its connection.
@@ -208,7 +251,7 @@ impl Registry {
                 };
                 let port = Arc::clone(port);
                 let Ok(link) = connection.try_clone() else { return };
-                if port.link.set(link).is_err() {
+                if !port.bind(link).unwrap_or(false) {
                     return refuse(&connection, Errno::BUSY);
                 }
                 let _ = send_reply(&connection, Reply::default(), &[port.theirs.as_fd(), port.ours.as_fd()]);

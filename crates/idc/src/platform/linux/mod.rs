@@ -21,7 +21,7 @@
 
 use core::time::Duration;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::vec;
@@ -34,6 +34,7 @@ use rustix::time::{ClockId, clock_gettime};
 use self::store::XenStore;
 use crate::error::{Error, Result};
 use crate::name::{ServiceName, Store, XenAcceptor, XenCall, introduced, show_alive, shows_alive};
+use crate::platform::gate::Gate;
 use crate::platform::mapping::{self, Mapping, Run};
 use crate::platform::{Access, Dial, Event, Granted, Platform, PortStatus};
 use crate::setup::PAGE_SIZE;
@@ -182,7 +183,13 @@ impl Linux {
             // Only a domain that was seen alive can be seen to have died.
             let _ = self.existence(peer);
         }
-        Ok(bind(&device).map(|port| LinuxEvent { device, port, peer, platform: self.clone() }))
+        Ok(bind(&device).map(|port| LinuxEvent {
+            device,
+            gate: Gate::default(),
+            port,
+            peer,
+            platform: self.clone(),
+        }))
     }
 
     /// Whether a domain exists, as far as this one may know.
@@ -240,21 +247,14 @@ impl Drop for Entry {
 #[derive(Debug)]
 pub struct LinuxEvent {
     device: OwnedFd,
+    gate: Gate,
     port: EvtchnPort,
     peer: DomId,
     platform: Linux,
 }
 
-impl Event for LinuxEvent {
-    fn port(&self) -> EvtchnPort {
-        self.port
-    }
-
-    fn notify(&self) -> Result<()> {
-        sys::notify(&self.device, self.port).map_err(system("sending an event", "this is a bug"))
-    }
-
-    fn wait(&self, deadline: u64) -> Result<bool> {
+impl LinuxEvent {
+    fn poll(&self, deadline: u64) -> Result<bool> {
         let mut fds = [PollFd::new(&self.device, PollFlags::IN)];
         match poll(&mut fds, timespec_until(deadline).as_ref()) {
             Ok(0) | Err(Errno::INTR) => return Ok(false),
@@ -267,6 +267,36 @@ impl Event for LinuxEvent {
             .and_then(|_| rustix::io::write(&self.device, &port))
             .map_err(system("reading an event", "this is a bug"))?;
         Ok(true)
+    }
+}
+
+/// Readable while there is an event. The end of the peer's domain sends none: ask for it from time to time.
+impl AsFd for LinuxEvent {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.device.as_fd()
+    }
+}
+
+impl Event for LinuxEvent {
+    fn port(&self) -> EvtchnPort {
+        self.port
+    }
+
+    fn notify(&self) -> Result<()> {
+        sys::notify(&self.device, self.port).map_err(system("sending an event", "this is a bug"))
+    }
+
+    fn wait(&self, deadline: u64) -> Result<bool> {
+        self.wait_since(self.gate.ticket(), deadline)
+    }
+
+    fn ticket(&self) -> u64 {
+        self.gate.ticket()
+    }
+
+    fn wait_since(&self, ticket: u64, deadline: u64) -> Result<bool> {
+        let left = || Duration::from_nanos(deadline.saturating_sub(now()));
+        self.gate.wait(ticket, left, || self.poll(deadline))
     }
 
     fn status(&self) -> Result<PortStatus> {
@@ -369,7 +399,8 @@ impl Platform for Linux {
     }
 
     fn relax(&self) {
-        thread::yield_now();
+        // Linux takes care of the others; giving the processor away could cost a whole time slice.
+        core::hint::spin_loop();
     }
 
     fn nonce(&self) -> u64 {

@@ -55,9 +55,27 @@ pub fn run(workspace: &Workspace, report: &mut Report, ui: &Ui) -> anyhow::Resul
         report.add("licences", licences::check(workspace)?);
     }
     cargo_test(workspace, &[], report, ui)?;
+    idc(workspace, report, ui)?;
     // Those parts of the kernel that are plain computation; it is no default member, since as a whole it only
     // makes sense for its target.
     cargo_test(workspace, &["--package", build::KERNEL, "--lib"], report, ui)
+}
+
+/// What plain `cargo test` does not build of IDC: its optional features, and its models for loom, which need a
+/// compiler flag and so a directory of their own.
+fn idc(workspace: &Workspace, report: &mut Report, ui: &Ui) -> anyhow::Result<()> {
+    const PACKAGE: &str = "casemate-idc";
+    let mut features = workspace.cargo("test");
+    features.args(["--quiet", "--package", PACKAGE, "--test", "asynchronous"]);
+    features.args(["--features", "tokio,embedded-io-async"]);
+    check("idc-features", "IDC with tokio and embedded-io", features, report, ui)?;
+
+    // All interleavings; two ends with a fence taken away are among the tests, and must fail.
+    let mut loom = workspace.cargo("test");
+    loom.args(["--quiet", "--package", PACKAGE, "--release", "--test", "loom", "--target-dir"]);
+    loom.arg(workspace.target.join("loom"));
+    loom.env("RUSTFLAGS", "--cfg loom").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    check("idc-loom", "all interleavings of IDC", loom, report, ui)
 }
 
 /// Runs a command that has to succeed.
