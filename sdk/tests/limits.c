@@ -19,6 +19,8 @@
 #define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
 #define WILD ((void *)0x123456789000)
 
+int main(void);
+
 static const char constant[PAGE * 2] = "constant";
 static char variable[PAGE * 2];
 

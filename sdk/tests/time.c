@@ -24,7 +24,9 @@ static void clocks(void)
 		backwards += next < last;
 		last = next;
 	}
-	CHECK(backwards == 0 && last > first);
+	/* A processor whose clock is behind may stand still for a while, but not for ever. */
+	while (last <= first) last = now(CLOCK_MONOTONIC);
+	CHECK(backwards == 0);
 	/* After 2024 and before 2100: a wall clock that somebody has set. */
 	CHECK(time(0) > 1704067200 && time(0) < 4102444800);
 	struct timeval tv;
