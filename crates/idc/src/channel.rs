@@ -60,7 +60,7 @@ impl<P: Platform> Channel<P> {
         let service = ServiceName::new(name)?;
         let Channel { mut writer, reader } = self;
         drop(reader);
-        writer.renew()?;
+        writer.renew_by(deadline)?;
         Channel::call(idc, Pending::from_writer(idc, writer, config), service, deadline)
     }
 

@@ -377,11 +377,14 @@ impl<P: Platform> Reader<P> {
         result.map(|()| found)
     }
 
-    /// Takes records while a long message is under way, but not for ever: they may be of one byte each.
+    /// Takes records while a long message is under way, but not for ever: they may be of one byte each. `Nothing`
+    /// only if nothing was taken: whoever has armed before this and took something must arm anew before he sleeps,
+    /// since the event for the position that he armed may have been sent, or passed over, already.
     fn steps(&mut self, sink: &mut Sink<'_>) -> Result<Found> {
-        for _ in 0..BURST {
+        for taken in 0..BURST {
             match self.step(sink)? {
                 Found::Part if self.chain.is_some() => {}
+                Found::Nothing if taken > 0 => break,
                 found => return Ok(found),
             }
         }

@@ -355,7 +355,8 @@ impl<P: Platform> Writer<P> {
     /// What was in the ring is lost. An old reader that is still there after all finds an empty ring.
     ///
     /// # Errors
-    /// [`Error::AlreadyConnected`] while a reader is bound to the channel. [`Error::Finished`] for the ring of an
+    /// [`Error::AlreadyConnected`] while a reader is bound to the channel: see [`renew_by`](Self::renew_by).
+    /// [`Error::Finished`] for the ring of an
     /// answer.
     pub fn renew(&mut self) -> Result<()> {
         let setup = &self.ring.memory().writer;
@@ -379,6 +380,24 @@ impl<P: Platform> Writer<P> {
         self.ring.set_state(State::Open);
         setup_done(&self.ring.memory().writer);
         Ok(())
+    }
+
+    /// As [`renew`](Self::renew); waits until the deadline for the last reader to be gone altogether. One that has
+    /// said that it closes lets go of its port a little later, and that sends no event.
+    ///
+    /// # Errors
+    /// As for [`renew`](Self::renew).
+    pub fn renew_by(&mut self, deadline: Deadline) -> Result<()> {
+        const STEP: u64 = 1_000_000;
+        loop {
+            let now = self.link.platform.now();
+            match self.renew() {
+                Err(Error::AlreadyConnected { .. }) if now < deadline.0 => {
+                    self.link.platform.sleep_until(now.saturating_add(STEP).min(deadline.0));
+                }
+                other => return other,
+            }
+        }
     }
 
     /// How often [`renew`](Self::renew) has been called.

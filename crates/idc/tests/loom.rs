@@ -30,8 +30,8 @@ struct Page {
     plain: Mutex<Vec<u64>>,
 }
 
-/// Words modelled in each page: up to the index of consumed bytes.
-const MODELLED: usize = 9;
+/// Words modelled in each page: up to the count of consumed pool pages.
+const MODELLED: usize = 10;
 
 impl Page {
     fn new() -> Page {
@@ -260,9 +260,13 @@ impl<T> Drop for Kept<T> {
 
 /// Two connected ends; `[writer, reader]` says which side has its fences.
 fn ends(fences: [bool; 2]) -> (Kept<Writer<Model>>, Kept<Reader<Model>>) {
+    ends_with_pool(fences, 0)
+}
+
+fn ends_with_pool(fences: [bool; 2], pool: usize) -> (Kept<Writer<Model>>, Kept<Reader<Model>>) {
     let world = Arc::new(Mutex::new(World::default()));
     let [a, b] = fences.map(|fences| Idc::with_platform(Model { world: world.clone(), fences }));
-    let config = Config { spin: Spin::Never, ..Config::default().with_pages(1) };
+    let config = Config::default().with_pages(1).with_pool(pool).with_spin(Spin::Never);
     let (writer, gref) = a.create(READER, &config).unwrap();
     let reader = b.connect_with(WRITER, gref, &config).unwrap();
     (Kept(Some(writer)), Kept(Some(reader)))
@@ -314,6 +318,50 @@ fn a_writer_that_sleeps(fences: [bool; 2]) {
         drop(reader);
         drop(sender.join().unwrap());
     });
+}
+
+/// The pool is full; there is room in the ring.
+fn a_writer_that_sleeps_for_the_pool(fences: [bool; 2]) {
+    explore(move || {
+        let (mut writer, mut reader) = ends_with_pool(fences, 1);
+        writer.send(&[0; 2000]).unwrap();
+        assert!(writer.try_send(&[0; 2000]).is_err());
+        let sender = thread::spawn(move || {
+            writer.send(&[0; 2000]).unwrap();
+            writer
+        });
+        assert!(reader.recv().unwrap().is_some());
+        assert!(reader.recv().unwrap().is_some());
+        drop(reader);
+        drop(sender.join().unwrap());
+    });
+}
+
+/// A message in two pieces: the reader takes the first one after it has armed, and must not sleep on that.
+#[test]
+fn no_wake_up_between_two_pieces_is_lost() {
+    explore(|| {
+        let (mut writer, mut reader) = ends([true, true]);
+        assert_eq!(writer.is_connected(), Ok(true));
+        let sender = thread::spawn(move || {
+            writer.send(&[0; 1500]).unwrap();
+            writer
+        });
+        assert!(reader.recv().unwrap().is_some());
+        drop(reader);
+        drop(sender.join().unwrap());
+    });
+}
+
+#[test]
+fn no_wake_up_for_the_pool_is_lost() {
+    a_writer_that_sleeps_for_the_pool([true, true]);
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn without_the_readers_fence_room_in_the_pool_is_not_noticed() {
+    a_writer_that_sleeps_for_the_pool([true, false]);
 }
 
 #[test]

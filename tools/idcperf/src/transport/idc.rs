@@ -38,7 +38,7 @@ impl Waiting for Offer {
     fn complete(self: Box<Self>) -> anyhow::Result<Box<dyn Transport>> {
         let deadline = self.idc.deadline(std::time::Duration::from_secs(30));
         let channel = self.pending.complete_by(deadline)?;
-        Ok(Box::new(End { channel, batch: self.batch, _idc: self.idc }))
+        Ok(Box::new(End { channel, batch: self.batch, idc: self.idc }))
     }
 }
 
@@ -47,13 +47,13 @@ pub fn join(spec: &Spec, address: &str) -> anyhow::Result<impl Transport + use<>
     let (directory, gref) = halves(address)?;
     let idc = Idc::hosted(HostedConfig::new(SECOND).directory(directory))?;
     let channel = idc.answer(FIRST, GrantRef(gref.parse()?), &spec.config)?;
-    Ok(End { channel, batch: spec.batch, _idc: idc })
+    Ok(End { channel, batch: spec.batch, idc })
 }
 
 struct End {
     channel: Channel,
     batch: usize,
-    _idc: Idc,
+    idc: Idc,
 }
 
 impl Transport for End {
@@ -101,7 +101,8 @@ impl Transport for End {
 impl Drop for End {
     fn drop(&mut self) {
         if std::env::var_os("IDCPERF_STATS").is_some() {
-            eprintln!("{:?}", self.channel.stats());
+            let (sent, received) = self.channel.stats();
+            eprintln!("{}\n{}\n{}", sent.to_json(), received.to_json(), self.idc.counters().to_json());
         }
     }
 }
