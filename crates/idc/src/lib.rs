@@ -54,7 +54,7 @@
 //!
 //! # Features
 //! `std` (default): stream adapters for `std::io`, and the platforms for Linux. Without it the crate is
-//! `no_std` with `alloc`. In a domain of the library OS (`--cfg casemate`) the platform is the kernel's.
+//! `no_std` with `alloc`. `vchan` (default): channels with programs that use Xen's libxenvchan. In a domain of the library OS (`--cfg casemate`) the platform is the kernel's.
 #![no_std]
 
 extern crate alloc;
@@ -77,6 +77,8 @@ pub mod shm;
 pub mod stats;
 #[cfg(feature = "std")]
 mod stream;
+#[cfg(feature = "vchan")]
+pub mod vchan;
 mod wait;
 mod writer;
 

@@ -5,6 +5,7 @@ mod hosted;
 mod judge;
 mod licences;
 mod programs;
+mod linux;
 mod report;
 mod service;
 mod whole;
@@ -59,12 +60,14 @@ fn domains(
     if tests.iter().any(|t| t.is_wanted(report))
         || service::is_wanted(report)
         || programs::is_wanted(options.full, report)
+        || linux::is_wanted(report)
         || shared.into_iter().any(|(name, _)| report.wants(name))
     {
         let bed = session::open(workspace, &options.bed, DOMAINS_MIB, ui)?;
         guest::run(&bed, &tests, report, ui);
         service::run(&bed, workspace, images, report, ui)?;
         programs::run(&bed, workspace, options.full, report, ui);
+        linux::run(&bed, workspace, images, options.full, report, ui)?;
         whole::in_shared_bed(&bed, workspace, images, options.full, report, ui)?;
         report.add("bed-shutdown", bed.shutdown().into());
     }
