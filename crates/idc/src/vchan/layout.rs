@@ -62,11 +62,13 @@ impl Orders {
     /// Checks orders: each is possible, they are not both at one place, and the list of grants does not reach into
     /// a ring.
     pub(super) fn new(left: u16, right: u16) -> Option<Orders> {
-        let orders = Orders { left, right };
         let each = |order| (SMALL..=MOST).contains(&order);
-        let first_ring = [left, right].into_iter().filter_map(|o| inside(o)).min().unwrap_or(PAGE_SIZE);
-        let apart = left != right || left >= PAGE;
-        (each(left) && each(right) && apart && GRANTS + 4 * orders.grants() <= first_ring).then_some(orders)
+        if !each(left) || !each(right) || (left == right && left < PAGE) {
+            return None;
+        }
+        let orders = Orders { left, right };
+        let first_ring = [left, right].into_iter().filter_map(inside).min().unwrap_or(PAGE_SIZE);
+        (GRANTS + 4 * orders.grants() <= first_ring).then_some(orders)
     }
 
     /// Orders of rings that hold at least so many bytes; `None` when that is more than can be.
@@ -76,15 +78,12 @@ impl Orders {
             1025..=2048 => LARGE,
             _ => size.checked_next_power_of_two().map_or(u16::MAX, |s| s.trailing_zeros() as u16),
         };
-        let (left, mut right) = (order(left), order(right));
-        // At most two steps: 10 and 10 are 10 and 11, 11 and 11 are 11 and 12; and 20 leaves no room before 10.
-        (0..3).find_map(|step| {
-            if step > 0 && right <= LARGE {
-                right += 1;
-            }
-            let small_left = if right == MOST && left == SMALL { LARGE } else { left };
-            Orders::new(small_left, right).or_else(|| Orders::new(left, right))
-        })
+        let (left, right) = (order(left), order(right));
+        // Where two do not fit together one of them is larger than it need be: 10 and 10 are 10 and 11, 11 and 11 are
+        // 11 and 12, and the grants of 20 reach into 10.
+        [(left, right), (left, right.saturating_add(1)), (left.saturating_add(1), right)]
+            .into_iter()
+            .find_map(|(left, right)| Orders::new(left, right))
     }
 
     /// From the word at [`HEAD`].
