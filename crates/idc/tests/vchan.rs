@@ -46,9 +46,15 @@ fn pair(world: &World, config: &Config) -> (Vchan<Hosted>, Vchan<Hosted>) {
 
 #[test]
 fn bytes_go_both_ways_in_every_geometry() {
-    for (read, write) in
-        [(1, 1), (1024, 2048), (2048, 1024), (1024, 65_536), (65_536, 2048), (4096, 4096), (RING_MAX, RING_MAX)]
-    {
+    for (read, write) in [
+        (1, 1),
+        (1024, 2048),
+        (2048, 1024),
+        (1024, 65_536),
+        (65_536, 2048),
+        (4096, 4096),
+        (RING_MAX, RING_MAX),
+    ] {
         let world = world();
         let (mut server, mut client) = pair(&world, &sizes(read, write));
         assert_eq!((server.sizes().0, server.sizes().1), (client.sizes().1, client.sizes().0));
@@ -220,7 +226,16 @@ fn evil_server(
 #[test]
 fn a_server_with_an_impossible_page_is_refused() {
     let impossible = [
-        (0, 12), (9, 12), (12, 9), (21, 12), (12, 21), (0xffff, 0xffff), (10, 10), (11, 11), (10, 20), (20, 10),
+        (0, 12),
+        (9, 12),
+        (12, 9),
+        (21, 12),
+        (12, 21),
+        (0xffff, 0xffff),
+        (10, 10),
+        (11, 11),
+        (10, 20),
+        (20, 10),
         (12, 0x8000),
     ];
     for orders in impossible {

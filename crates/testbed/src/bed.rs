@@ -386,10 +386,11 @@ impl TestBed {
         limit: Option<Duration>,
     ) -> Result<Output, Error> {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        let status = self.run_in(guest, &["/bin/sh", "-c", command], &[], limit, |stream, piece| match stream {
-            Stream::Stderr => stderr.extend_from_slice(piece),
-            _ => stdout.extend_from_slice(piece),
-        })?;
+        let status =
+            self.run_in(guest, &["/bin/sh", "-c", command], &[], limit, |stream, piece| match stream {
+                Stream::Stderr => stderr.extend_from_slice(piece),
+                _ => stdout.extend_from_slice(piece),
+            })?;
         Ok(Output { status, stdout, stderr })
     }
 

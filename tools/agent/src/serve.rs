@@ -204,7 +204,9 @@ impl<W: Write + Send + 'static> Agent<W> {
             self.guests.call(domid, job, body, started, |stream, piece| self.output(id, stream, piece));
         self.programs().remove(&id);
         answer.map_err(|why| match self.domains.end(domid) {
-            Ok(Some(end)) => format!("{why} ({end:?}); last lines of its console:\n{}", self.last_words(domid)),
+            Ok(Some(end)) => {
+                format!("{why} ({end:?}); last lines of its console:\n{}", self.last_words(domid))
+            }
             _ => why,
         })
     }

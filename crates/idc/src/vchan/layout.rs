@@ -124,7 +124,10 @@ pub(super) fn grants_at(orders: Orders) -> (usize, usize) {
 }
 
 /// The grants of the left and of the right ring from a private copy of the list.
-pub(super) fn decode_grants(orders: Orders, list: &[u8]) -> Result<(Vec<GrantRef>, Vec<GrantRef>), Violation> {
+pub(super) fn decode_grants(
+    orders: Orders,
+    list: &[u8],
+) -> Result<(Vec<GrantRef>, Vec<GrantRef>), Violation> {
     let (numbers, _) = list.as_chunks::<4>();
     let mut left: Vec<_> = numbers.iter().map(|bytes| GrantRef(u32::from_le_bytes(*bytes))).collect();
     if left.iter().any(|gref| gref.0 < FIRST_GRANT) {
@@ -159,9 +162,8 @@ mod tests {
         for left in [0, 1, 1024, 1025, 2048, 2049, 4096, 65_536, 1 << 20] {
             for right in [0, 1, 1024, 1025, 2048, 2049, 4096, 65_536, 1 << 20] {
                 let orders = Orders::for_sizes(left, right).unwrap();
-                let good = |order: u16, size: usize| {
-                    1 << order >= size && (1usize << order) <= (4 * size).max(4096)
-                };
+                let good =
+                    |order: u16, size: usize| 1 << order >= size && (1usize << order) <= (4 * size).max(4096);
                 assert!(good(orders.left, left) && good(orders.right, right), "{left} {right}: {orders:?}");
                 assert_eq!(Orders::decode(orders.encode()), Ok(orders));
             }

@@ -186,7 +186,10 @@ impl<P: Platform> Vchan<P>
 where
     P::Memory: Fields,
 {
-    #[expect(clippy::too_many_arguments, reason = "the parts, each once, from the two functions that make them")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts, each once, from the two functions that make them"
+    )]
     fn new(
         idc: &Idc<P>,
         event: P::Event,
@@ -198,13 +201,15 @@ where
         right: Option<P::Memory>,
     ) -> Vchan<P> {
         let server = role == Role::Server;
-        let ring = |indices, order, writes| {
-            Ring::new(indices, layout::inside(order).unwrap_or(0), order, writes)
-        };
+        let ring =
+            |indices, order, writes| Ring::new(indices, layout::inside(order).unwrap_or(0), order, writes);
         let left_ring = ring(LEFT, orders.left, !server);
         let right_ring = ring(RIGHT, orders.right, server);
-        let ((incoming, incoming_pages), (outgoing, outgoing_pages)) =
-            if server { ((left_ring, left), (right_ring, right)) } else { ((right_ring, right), (left_ring, left)) };
+        let ((incoming, incoming_pages), (outgoing, outgoing_pages)) = if server {
+            ((left_ring, left), (right_ring, right))
+        } else {
+            ((right_ring, right), (left_ring, left))
+        };
         Vchan {
             idc: idc.clone(),
             event,

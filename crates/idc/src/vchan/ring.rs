@@ -242,7 +242,10 @@ mod tests {
         }
         assert!(received > 50_000, "{received} bytes came");
         let bytes = memory.0.borrow();
-        assert!(bytes[16..SIZE].iter().chain(&bytes[2 * SIZE..]).all(|b| *b == AROUND), "something else changed");
+        assert!(
+            bytes[16..SIZE].iter().chain(&bytes[2 * SIZE..]).all(|b| *b == AROUND),
+            "something else changed"
+        );
     }
 
     #[test]

@@ -98,10 +98,9 @@ impl GuestFiles {
                         resolved.add(&path, &path.to_string_lossy(), &mut linked)?;
                     }
                 }
-                Entry::Content { to, mode, content } => resolved.items.push(Item {
-                    to: to.clone(),
-                    what: What::Content(*mode, content.clone()),
-                }),
+                Entry::Content { to, mode, content } => {
+                    resolved.items.push(Item { to: to.clone(), what: What::Content(*mode, content.clone()) })
+                }
             }
         }
         let libraries = elf::libraries(&linked)?;

@@ -22,9 +22,9 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use self::archive::Archive;
-use crate::linux::{VIF_MODULES, VIF_SCRIPT};
 pub use self::guest::{GuestFiles, build_guest};
 pub use self::kernel::unpack_kernel;
+use crate::linux::{VIF_MODULES, VIF_SCRIPT};
 use crate::{
     Error,
     bed::Progress,

@@ -2,21 +2,25 @@
 //!
 //! In each mode two Linux guests are booted and serve all tests; those that cost a guest its life boot their own.
 
+mod bench;
+
 use std::{
-    cell::RefCell,
-    path::PathBuf,
-    sync::mpsc::{self, Receiver},
-    thread::{self, Scope, ScopedJoinHandle},
+    sync::mpsc,
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail, ensure};
 use testbed::{
-    Domain, DomainConfig, Error, GuestFiles, LinuxConfig, LinuxGuest, Output, TestBed,
+    Error, GuestFiles, LinuxGuest, TestBed,
     proto::{Mode, Reason},
 };
 
-use super::report::{Report, Verdict};
+use self::bench::{Bench, SERVED, domid, text};
+use super::{
+    report::{Report, Verdict},
+    vchan,
+};
 use crate::{
     image::build::Image,
     ui::{self, Ui},
@@ -25,22 +29,19 @@ use crate::{
 
 const MODES: [Mode; 2] = [Mode::Pv, Mode::Pvh];
 
-/// Nominal time limit of one step.
-const LIMIT: Duration = Duration::from_secs(60);
-
 /// The peer in Linux: echo service and client with checks, an example of the IDC crate.
 const PROBE: &str = "probe";
 
 /// The other: many channels, and streams that last until somebody dies.
 const CROWD: &str = "crowd";
 
-/// Name of the peer's service in a test.
-const SERVED: &str = "served";
+/// Our side of libxenvchan's protocol.
+const VCHAN: &str = "vchan";
 
 type LinuxTest = fn(&Bench<'_>) -> anyhow::Result<()>;
 
 /// Each runs in both modes.
-const TESTS: [(&str, LinuxTest); 12] = [
+const TESTS: [(&str, LinuxTest); 13] = [
     ("linux-programs", programs),
     ("linux-files", files),
     ("linux-kill", kill),
@@ -49,26 +50,12 @@ const TESTS: [(&str, LinuxTest); 12] = [
     ("linux-idc-dom0", idc_dom0),
     ("linux-idc-linux", idc_linux),
     ("linux-idc-peer-dies", idc_peer_dies),
+    ("linux-vchan", vchan_in_linux),
     ("linux-idc-channels-at-once", channels_at_once),
     ("linux-idc-no-leaks", no_leaks),
     ("linux-ends", ends),
     ("linux-does-not-boot", does_not_boot),
 ];
-
-/// What the tests use.
-struct Bench<'a> {
-    bed: &'a TestBed,
-    mode: Mode,
-    images: &'a [Image],
-    one: LinuxGuest,
-    two: LinuxGuest,
-    /// The peers, in dom0; in the guests they are `/bin/probe` and `/bin/crowd`.
-    probe: String,
-    crowd: String,
-    /// Of guests that a test has for itself.
-    config: LinuxConfig,
-    full: bool,
-}
 
 fn name_of(mode: Mode, test: &str) -> String {
     format!("{mode}-{test}")
@@ -95,10 +82,9 @@ pub fn run(
         return Ok(());
     }
     let peer = |name| workspace.static_example("casemate-idc", name, ui);
-    let peers = [peer(PROBE)?, peer(CROWD)?];
+    let peers = [peer(PROBE)?, peer(CROWD)?, peer(VCHAN)?, vchan::build_peer(workspace)?];
     for mode in MODES {
-        let wanted: Vec<_> =
-            TESTS.iter().filter(|(name, _)| report.wants(&name_of(mode, name))).collect();
+        let wanted: Vec<_> = TESTS.iter().filter(|(name, _)| report.wants(&name_of(mode, name))).collect();
         if wanted.is_empty() {
             continue;
         }
@@ -116,181 +102,6 @@ pub fn run(
 
 fn verdict(result: anyhow::Result<()>) -> Verdict {
     result.map_err(|e| ui::text_of(&e)).into()
-}
-
-impl<'a> Bench<'a> {
-    fn new(
-        bed: &'a TestBed,
-        mode: Mode,
-        images: &'a [Image],
-        [probe, crowd]: &[PathBuf; 2],
-        full: bool,
-    ) -> anyhow::Result<Self> {
-        let mut config = LinuxConfig::new(mode);
-        config.files = GuestFiles::default()
-            .file(probe, "/bin/probe")
-            .file(crowd, "/bin/crowd")
-            .program("/usr/bin/xenstore-read");
-        let mut networked = config.clone();
-        networked.network = true;
-        let (probe, crowd) = (bed.put(probe)?, bed.put(crowd)?);
-        let (one, two) = thread::scope(|scope| {
-            let two = scope.spawn(|| bed.start_linux(&config));
-            (bed.start_linux(&networked), two.join())
-        });
-        let two = two.unwrap_or_else(|_| Err(Error::Job("panicked".to_owned())))?;
-        Ok(Self { bed, mode, images, one: one?, two, probe, crowd, config, full })
-    }
-
-    fn limit(&self) -> Duration {
-        self.bed.limits().scale(LIMIT)
-    }
-
-    /// Runs a script in dom0. It has to end with status 0.
-    fn dom0(&self, script: &str) -> anyhow::Result<String> {
-        let script = format!("P={} C={}\n{script}", self.probe, self.crowd);
-        succeed("dom0", self.bed.shell(&script, Some(2 * self.limit()))?)
-    }
-
-    /// Runs a script in a guest. It has to end with status 0.
-    fn linux(&self, guest: &LinuxGuest, script: &str) -> anyhow::Result<String> {
-        let script = format!("P=/bin/probe C=/bin/crowd\n{script}");
-        let output = guest.shell(&script, Some(2 * self.limit()))?;
-        succeed(&format!("domain {}", guest.id()), output)
-    }
-
-    /// Runs a script in a guest, or in dom0.
-    fn anywhere(&self, place: Option<&LinuxGuest>, script: &str) -> anyhow::Result<String> {
-        match place {
-            Some(guest) => self.linux(guest, script),
-            None => self.dom0(script),
-        }
-    }
-
-    /// Does something while the peer's echo service runs in a guest, or in dom0.
-    fn with_server<T>(
-        &self,
-        place: Option<&LinuxGuest>,
-        work: impl FnOnce() -> anyhow::Result<T>,
-    ) -> anyhow::Result<T> {
-        let server = format!("$P serve {SERVED} > /tmp/server.log 2>&1 & echo $!");
-        let pid = self.anywhere(place, &server)?;
-        let result = work();
-        let log = self.anywhere(place, &format!("kill {pid}; tail -n 5 /tmp/server.log"))?;
-        result.with_context(|| format!("last lines of the server's log:\n{log}"))
-    }
-
-    /// All checks between a server and a client, and a one-way channel from the client to the server.
-    fn check_pair(&self, server: Option<&LinuxGuest>, client: Option<&LinuxGuest>) -> anyhow::Result<()> {
-        let checked = self.with_server(server, || {
-            self.anywhere(client, &format!("$P check {} {SERVED}", domid(server)))
-        })?;
-        ensure!(checked.contains("all checks passed"), "{checked}");
-        // The grant reference, and nothing else, goes from the one to the other by hand.
-        let write = format!(
-            "$P write {} 5000 > /tmp/written 2>&1 & echo $! > /tmp/writer
-until [ -s /tmp/written ]; do usleep 20000; done; head -n 1 /tmp/written",
-            domid(server)
-        );
-        let gref = self.anywhere(client, &write)?;
-        let read = self.anywhere(server, &format!("$P read {} {gref}", domid(client)))?;
-        ensure!(read.contains("read 5000 messages"), "{read}");
-        let wait = "while kill -0 $(cat /tmp/writer) 2> /dev/null; do usleep 20000; done; cat /tmp/written";
-        let written = self.anywhere(client, wait)?;
-        ensure!(written.contains("written"), "{written}");
-        Ok(())
-    }
-
-    /// Starts the second peer in a guest, or in dom0.
-    fn stream<'scope, 'env>(
-        &'env self,
-        scope: &'scope Scope<'scope, 'env>,
-        place: Option<&LinuxGuest>,
-        args: &[&str],
-    ) -> Streaming<'scope> {
-        let program = if place.is_some() { "/bin/crowd" } else { self.crowd.as_str() };
-        let command = format!("ulimit -n 4096; exec {program} {}", args.join(" "));
-        let (said, says) = mpsc::channel();
-        let (bed, guest, limit) = (self.bed.clone(), place.cloned(), Some(4 * self.limit()));
-        let thread = scope.spawn(move || {
-            let argv = ["/bin/sh", "-c", &command];
-            let output = |_, piece: &[u8]| drop(said.send(piece.to_vec()));
-            match guest {
-                Some(guest) => guest.run(&argv, &[], limit, output),
-                None => bed.run(&argv, &[], limit, output),
-            }
-        });
-        Streaming { thread, says, said: RefCell::default(), limit: 2 * self.limit() }
-    }
-
-    /// Lets a Linux hand out and open what a thousand channels need.
-    fn raise_limits(&self, place: Option<&LinuxGuest>) -> anyhow::Result<()> {
-        self.anywhere(place, "echo 16384 > /sys/module/xen_gntalloc/parameters/limit").map(drop)
-    }
-
-    /// What Xen says about the guests and some domains: grants that are mapped, and event channels.
-    fn in_use(&self, domains: &[&Domain]) -> anyhow::Result<(usize, Vec<usize>)> {
-        let log = self.dom0("xl debug-keys g && xl dmesg")?;
-        let (_, grants) = log.rsplit_once("gnttab_usage_print_all [").context("Xen printed no grants")?;
-        let mapped = grants.lines().filter(|l| l.trim_start_matches("(XEN) ").starts_with("[0x")).count();
-        let ids = [0, self.one.id(), self.two.id()].into_iter().chain(domains.iter().map(|d| d.id()));
-        let ports = ids.map(|id| Ok(self.dom0(&format!("lsevtchn {id}"))?.lines().count()));
-        Ok((mapped, ports.collect::<anyhow::Result<_>>()?))
-    }
-
-    /// A service domain.
-    fn service(&self, name: &str) -> anyhow::Result<Domain> {
-        let image = self.images.iter().find(|i| i.name == name);
-        let image = image.with_context(|| format!("there is no image {name}"))?;
-        let mut config = DomainConfig::new(&image.path, self.mode);
-        config.memory_mib = 16;
-        Ok(self.bed.start_domain(&config)?)
-    }
-}
-
-/// The second peer at work.
-struct Streaming<'scope> {
-    thread: ScopedJoinHandle<'scope, Result<i32, Error>>,
-    says: Receiver<Vec<u8>>,
-    said: RefCell<String>,
-    limit: Duration,
-}
-
-impl Streaming<'_> {
-    /// Waits until it has said something.
-    fn wait_for(&self, what: &str) -> anyhow::Result<()> {
-        let mut said = self.said.borrow_mut();
-        while !said.contains(what) {
-            match self.says.recv_timeout(self.limit) {
-                Ok(piece) => said.push_str(&String::from_utf8_lossy(&piece)),
-                Err(_) => bail!("waited in vain for {what:?}; it said {said:?}"),
-            }
-        }
-        Ok(())
-    }
-
-    /// Its exit status and everything that it said.
-    fn end(self) -> anyhow::Result<(i32, String)> {
-        let status = self.thread.join().unwrap_or_else(|_| Err(Error::Job("panicked".to_owned())));
-        let mut said = self.said.into_inner();
-        self.says.try_iter().for_each(|piece| said.push_str(&String::from_utf8_lossy(&piece)));
-        Ok((status.with_context(|| format!("it said {said:?}"))?, said))
-    }
-}
-
-/// Number of a guest, or of dom0.
-fn domid(place: Option<&LinuxGuest>) -> u16 {
-    place.map_or(0, LinuxGuest::id)
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).trim_end().to_owned()
-}
-
-fn succeed(place: &str, output: Output) -> anyhow::Result<String> {
-    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-    ensure!(output.status == 0, "status {} of {place}'s part:\n{stdout}\n{stderr}", output.status);
-    Ok(stdout)
 }
 
 /// Exit status, both outputs, input, several at once in several guests.
@@ -353,7 +164,10 @@ fn kill(bench: &Bench<'_>) -> anyhow::Result<()> {
 /// dom0 and the guest reach each other by TCP.
 fn network(bench: &Bench<'_>) -> anyhow::Result<()> {
     let (dom0, guest) = bench.one.addresses().context("no addresses")?;
-    bench.linux(&bench.one, &format!("nc -l -p 7000 > /tmp/got 2> /dev/null & echo $! > /tmp/nc; ping -c 1 -w 30 {dom0}"))?;
+    bench.linux(
+        &bench.one,
+        &format!("nc -l -p 7000 > /tmp/got 2> /dev/null & echo $! > /tmp/nc; ping -c 1 -w 30 {dom0}"),
+    )?;
     let script = format!("until echo through the network | nc -w 30 {guest} 7000; do usleep 100000; done");
     bench.dom0(&script)?;
     let script = "while kill -0 $(cat /tmp/nc) 2> /dev/null; do usleep 50000; done; cat /tmp/got";
@@ -437,6 +251,33 @@ kill -9 $pid";
     })
 }
 
+/// A program with libxenvchan in dom0 or another guest, and our side in a Linux guest, as the server and as the client.
+fn vchan_in_linux(bench: &Bench<'_>) -> anyhow::Result<()> {
+    let one = &bench.one;
+    for other in [None, Some(&bench.two)] {
+        let (there, here) = (domid(other), one.id());
+        let peer = if other.is_some() { "/bin/vchan-peer" } else { bench.vchan_peer.as_str() };
+        let ours = |words: &str| {
+            let script = format!("/bin/vchan {words} > /tmp/vchan 2>&1 & echo $! > /tmp/vchan.pid");
+            bench.linux(one, &script)
+        };
+        for (role, path) in
+            [("serve", format!("/local/domain/{here}")), ("connect", format!("/local/domain/{there}"))]
+        {
+            let path = format!("{path}/data/vchan/linux-{there}");
+            ours(&format!("{role} {there} {path}"))?;
+            let peers = if role == "serve" { "client" } else { "server" };
+            let said = bench.anywhere(other, &format!("{peer} {peers} check {here} {path} 4096 100000"))?;
+            ensure!(said.contains("checked"), "{said}");
+            let wait =
+                "while kill -0 $(cat /tmp/vchan.pid) 2> /dev/null; do usleep 20000; done; cat /tmp/vchan";
+            let said = bench.linux(one, wait)?;
+            ensure!(said.contains("connected") && said.contains(" bytes"), "{role}: {said}");
+        }
+    }
+    Ok(())
+}
+
 /// Many channels between two domains at once, in both directions.
 fn channels_at_once(bench: &Bench<'_>) -> anyhow::Result<()> {
     let count = if bench.full { 1000 } else { 150 };
@@ -485,7 +326,10 @@ fn no_leaks(bench: &Bench<'_>) -> anyhow::Result<()> {
         if after == before {
             return Ok(());
         }
-        ensure!(Instant::now() < deadline, "mapped grants and ports before and after:\n{before:?}\n{after:?}");
+        ensure!(
+            Instant::now() < deadline,
+            "mapped grants and ports before and after:\n{before:?}\n{after:?}"
+        );
     }
 }
 
@@ -515,7 +359,7 @@ fn ends(bench: &Bench<'_>) -> anyhow::Result<()> {
             }
             Ok::<_, anyhow::Error>(running.join())
         })?;
-        let hung = hung.unwrap_or_else(|_| Ok(0));
+        let hung = hung.unwrap_or(Ok(0));
         let said = hung.err().map(|e| e.to_string()).unwrap_or_default();
         ensure!(said.contains("ended meanwhile"), "{how:?}: {said:?}");
         if let Some(reason) = reason {
