@@ -63,8 +63,9 @@ impl<'a> Bench<'a> {
         Ok(Self { bed, mode, images, one: one?, two, probe, crowd, vchan_peer, config, full })
     }
 
+    /// Time limit of one step; what `--full` does more of takes longer.
     pub fn limit(&self) -> Duration {
-        self.bed.limits().scale(LIMIT)
+        self.bed.limits().scale(LIMIT) * if self.full { 20 } else { 1 }
     }
 
     /// Runs a script in dom0. It has to end with status 0.
