@@ -106,12 +106,10 @@ impl TestBed {
     /// When a file is missing, what `xl` says, or that the guest did not come up, with the last lines of its console;
     /// failures of the test bed.
     pub fn start_linux(&self, config: &LinuxConfig) -> Result<LinuxGuest, Error> {
-        let t0 = std::time::Instant::now(); // XXX
         let bed = self.config();
         let modules = MODULES.iter().map(ToString::to_string).chain(config.modules.iter().cloned());
         let images = image::build_guest(&bed.cache, &bed.agent, &modules.collect::<Vec<_>>(), &config.files)?;
         let (kernel, initramfs) = (self.put_kernel(&images.kernel)?, self.put(&images.initramfs)?);
-        eprintln!("XXX put {:?}", t0.elapsed());
         let mut domain = DomainConfig::new(&images.kernel, config.mode);
         domain.memory_mib = config.memory_mib;
         domain.cmdline = format!("{KERNEL_ARGS} {}", config.kernel_args.join(" ")).trim().to_owned();
@@ -127,13 +125,11 @@ impl TestBed {
         domain.extra.extend(config.extra.iter().cloned());
         let name = format!("{}-linux-{}", config.mode, self.next_number());
         let domain = self.start_domain_as(name, kernel, &domain)?;
-        eprintln!("XXX created {:?} xl {:?}", t0.elapsed(), domain.create_time());
         let limit = self.limits().scale(BOOT);
         let call = Call { limit: Some(limit), what: "the boot of a Linux guest", ..Call::default() };
         if let Err(error) = self.call(Job::ConnectGuest { domid: domain.id() }, call, |_, _| ()) {
             return Err(self.did_not_come_up(&domain, error));
         }
-        eprintln!("XXX up {:?}", t0.elapsed());
         let addresses = if config.network { Some(self.configure_network(domain.id())?) } else { None };
         let shared = Shared { bed: self.clone(), domain, addresses, numbers: AtomicU32::new(0) };
         Ok(LinuxGuest { shared: Arc::new(shared) })

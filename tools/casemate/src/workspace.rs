@@ -105,7 +105,7 @@ impl Workspace {
         let mut command = self.cargo("build");
         command.args(["--quiet", "--release", "--package", package, "--example", example, "--target", MUSL]);
         let bar = ui.spinner(format!("building {example}"));
-        let built = self.build(command, example);
+        let built = project::build(command, example);
         bar.finish_and_clear();
         built?.remove(example).with_context(|| format!("cargo built no program {example}"))
     }

@@ -22,7 +22,7 @@ use super::{
     vchan,
 };
 use crate::{
-    image::build::Image,
+    image::finish::Image,
     ui::{self, Ui},
     workspace::Workspace,
 };

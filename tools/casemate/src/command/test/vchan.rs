@@ -18,7 +18,7 @@ use testbed::{
 
 use super::report::{Report, Verdict};
 use crate::{
-    image::build::Image,
+    image::finish::Image,
     ui::{self, Ui},
     workspace::Workspace,
 };

@@ -13,7 +13,7 @@ use testbed::{
     Domain, DomainConfig, Error, GuestFiles, LinuxConfig, LinuxGuest, Output, TestBed, proto::Mode,
 };
 
-use crate::image::build::Image;
+use crate::image::finish::Image;
 
 /// Nominal time limit of one step.
 const LIMIT: Duration = Duration::from_secs(60);
