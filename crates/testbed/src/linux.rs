@@ -21,9 +21,10 @@ use crate::{
     proto::{Job, Mode, Stream},
 };
 
-/// Parameters of the kernel. As in dom0, what costs time at boot is off.
+/// Parameters of the kernel. As in dom0, what costs time at boot is off. A panic is a crash of the domain at once, and
+/// no endless loop.
 const KERNEL_ARGS: &str = "console=hvc0 quiet rdinit=/init mitigations=off cryptomgr.notests rodata=off apparmor=0 \
-                           audit=0 nokaslr tsc=reliable";
+                           audit=0 nokaslr tsc=reliable panic=-1 xen_legacy_crash";
 
 /// Modules that every guest has, loaded at its start.
 const MODULES: [&str; 6] =
