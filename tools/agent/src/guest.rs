@@ -7,11 +7,15 @@
 use std::{
     collections::HashMap,
     io::{self, Read, Write},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
     time::Duration,
 };
 
-use idc::{Channel, Config, DomId, Error, Idc, ListenConfig, Listener};
+use idc::{Channel, Config, Deadline, DomId, Error, Idc, ListenConfig, Listener};
 use testbed::{
     link::{Failure, Link, Patience},
     proto::{GUEST_EVENTS, GUEST_REQUESTS, Job, Outcome, Stream},
@@ -43,21 +47,27 @@ impl Guests {
     /// # Errors
     /// Why it is not, in words.
     pub fn connect(&self, domid: u16, over: impl Fn() -> Option<String>) -> Result<(), String> {
-        let words = |error: Error| error.to_string();
-        let idc = Idc::open().map_err(words)?;
-        let dial = |service: &str, pages: usize| loop {
-            let config = Config::default().with_pages(pages).with_max_message(MESSAGE_MAX);
-            match Channel::dial(&idc, DomId(domid), service, &config, idc.deadline(SLICE)) {
-                Err(Error::NoSuchService { .. } | Error::PeerNotConnected { .. }) => {
-                    if let Some(why) = over() {
-                        return Err(why);
-                    }
-                }
-                result => return result.map_err(words),
+        // An offer must not be given up while the guest may be answering it: it would wait at a channel that nobody is
+        // at any more. So this waits for as long as the domain exists, which dom0 is told, and others look at the time.
+        let (done, waiting) = mpsc::channel();
+        thread::spawn(move || {
+            let dialled = Idc::open().and_then(|idc| {
+                let dial = |service, pages| {
+                    let config = Config::default().with_pages(pages).with_max_message(MESSAGE_MAX);
+                    Channel::dial(&idc, DomId(domid), service, &config, Deadline::NEVER)
+                };
+                Ok((dial(GUEST_REQUESTS, PAGES)?, dial(GUEST_EVENTS, NO_PAGES)?))
+            });
+            // Nobody waits when the guest has ended in another way.
+            let _ = done.send(dialled);
+        });
+        let (requests, events) = loop {
+            match waiting.recv_timeout(SLICE) {
+                Ok(dialled) => break dialled.map_err(|error| error.to_string())?,
+                Err(RecvTimeoutError::Timeout) => over().map_or(Ok(()), Err)?,
+                Err(RecvTimeoutError::Disconnected) => return Err("the agent panicked".to_owned()),
             }
         };
-        let requests = dial(GUEST_REQUESTS, PAGES)?;
-        let events = dial(GUEST_EVENTS, NO_PAGES)?;
         let (link, greeted) = Link::new(Incoming::new(events), Outgoing(requests));
         greeted.recv().map_err(|_| "the agent in the guest ended before it was ready".to_owned())?;
         self.links().insert(domid, Arc::new(link));
