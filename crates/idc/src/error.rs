@@ -258,4 +258,16 @@ violations! {
     Nonce = "the reader's page belongs to another channel",
     /// The grant reference of the answering ring is impossible.
     ReplyGrant = "the answer names an impossible grant reference",
+    /// vchan: what xenstore says about the server is no grant reference or no port.
+    VchanName = "the vchan's nodes in xenstore do not hold numbers",
+    /// vchan: a size of the rings is impossible, or the two do not fit together.
+    VchanOrder = "the vchan's page declares impossible rings",
+    /// vchan: a grant reference of the rings is one of Xen's reserved ones.
+    VchanGrant = "the vchan's page names a reserved grant reference",
+    /// vchan: an index went back, or is further ahead than the ring is large.
+    VchanIndex = "an index of the vchan is out of range",
+    /// vchan: bits in a notification byte that have no meaning.
+    VchanNotify = "a notification byte of the vchan has unknown bits",
+    /// vchan: a state that has no meaning, or may not follow the one before.
+    VchanLive = "a state byte of the vchan has an impossible value",
 }

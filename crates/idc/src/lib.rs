@@ -55,6 +55,7 @@
 //! # Features
 //! `std` (default): stream adapters for `std::io`, and the platforms for Linux. Without it the crate is
 //! `no_std` with `alloc`. In a domain of the library OS (`--cfg casemate`) the platform is the kernel's.
+//! `vchan` (default): channels with programs that use Xen's libxenvchan.
 //! `tokio`: ends for asynchronous programs ([`tokio`](https://docs.rs/tokio)). `embedded-io`, `embedded-io-async`:
 //! the stream adapters for those traits.
 #![no_std]
@@ -81,6 +82,8 @@ pub mod stats;
 mod stream;
 #[cfg(all(feature = "tokio", not(any(casemate, loom))))]
 pub mod tokio;
+#[cfg(feature = "vchan")]
+pub mod vchan;
 mod wait;
 mod writer;
 

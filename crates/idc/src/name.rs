@@ -135,7 +135,7 @@ pub trait Store {
     fn changed(&mut self, deadline: u64) -> Result<Option<String>>;
 }
 
-fn refused(call: &'static str, error: StoreError) -> Error {
+pub(crate) fn refused(call: &'static str, error: StoreError) -> Error {
     match error {
         StoreError::Broken(error) => error,
         StoreError::Refused(errno::ENOSPC) => Error::System {
@@ -166,7 +166,7 @@ fn ask(
 }
 
 /// Writes a node and says who may read it: `reader`, or everybody.
-fn publish(store: &mut impl Store, path: &str, value: &[u8], reader: Option<DomId>) -> Result<()> {
+pub(crate) fn publish(store: &mut impl Store, path: &str, value: &[u8], reader: Option<DomId>) -> Result<()> {
     let owner = store.domid()?;
     let perms = match reader {
         None => vec![Perm { domid: owner, access: Perms::Read }],
@@ -180,13 +180,13 @@ fn publish(store: &mut impl Store, path: &str, value: &[u8], reader: Option<DomI
     Ok(())
 }
 
-fn remove(store: &mut impl Store, path: &str) {
+pub(crate) fn remove(store: &mut impl Store, path: &str) {
     // A node that is gone or cannot be removed now does no harm: it names a grant that ends with the channel.
     let _ = ask(store, MsgType::Rm, |body| request::path(body, path));
 }
 
 /// The value, or `None` when the node is not there or not readable (which xenstored does not tell apart).
-fn read(store: &mut impl Store, path: &str) -> Result<Option<Vec<u8>>> {
+pub(crate) fn read(store: &mut impl Store, path: &str) -> Result<Option<Vec<u8>>> {
     match ask(store, MsgType::Read, |body| request::path(body, path)) {
         Ok(value) => Ok(Some(value)),
         Err(StoreError::Refused(errno::ENOENT | errno::EACCES)) => Ok(None),

@@ -54,6 +54,30 @@ pub trait Memory {
     }
 }
 
+/// Smaller parts of shared memory, for protocols of others that have them ([`crate::vchan`]).
+///
+/// A caller uses one size for one place, or is the only thread of this side that uses it.
+#[cfg(feature = "vchan")]
+pub trait Fields: Memory {
+    /// Loads the 32 bits at `offset`, a multiple of four, once.
+    fn load_u32(&self, offset: usize, order: Ordering) -> u32;
+
+    /// Stores them.
+    fn store_u32(&self, offset: usize, value: u32, order: Ordering);
+
+    /// Loads the byte at `offset`, once.
+    fn load_u8(&self, offset: usize, order: Ordering) -> u8;
+
+    /// Stores it.
+    fn store_u8(&self, offset: usize, value: u8, order: Ordering);
+
+    /// Sets bits of it and returns what it was, in one step that the peer cannot interrupt.
+    fn fetch_or_u8(&self, offset: usize, bits: u8) -> u8;
+
+    /// Clears the other bits, likewise.
+    fn fetch_and_u8(&self, offset: usize, bits: u8) -> u8;
+}
+
 /// Shared pages, what keeps them mapped or allocated (`K`), and what is to be dropped after that (`E`).
 #[derive(Debug)]
 pub struct Pages<K, E = ()> {
@@ -217,6 +241,48 @@ fn full_fence() {
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]
 fn full_fence() {
     fence(Ordering::SeqCst);
+}
+
+#[cfg(feature = "vchan")]
+impl<K, E> Pages<K, E> {
+    fn half(&self, offset: usize) -> &core::sync::atomic::AtomicU32 {
+        assert!(offset.is_multiple_of(4) && offset <= self.size - 4, "an access outside the shared window");
+        // SAFETY: as in `word`.
+        unsafe { core::sync::atomic::AtomicU32::from_ptr(self.base.as_ptr().add(offset).cast()) }
+    }
+
+    fn byte(&self, offset: usize) -> &core::sync::atomic::AtomicU8 {
+        assert!(offset < self.size, "an access outside the shared window");
+        // SAFETY: as in `word`.
+        unsafe { core::sync::atomic::AtomicU8::from_ptr(self.base.as_ptr().add(offset)) }
+    }
+}
+
+#[cfg(feature = "vchan")]
+impl<K, E> Fields for Pages<K, E> {
+    fn load_u32(&self, offset: usize, order: Ordering) -> u32 {
+        u32::from_le(self.half(offset).load(order))
+    }
+
+    fn store_u32(&self, offset: usize, value: u32, order: Ordering) {
+        self.half(offset).store(value.to_le(), order);
+    }
+
+    fn load_u8(&self, offset: usize, order: Ordering) -> u8 {
+        self.byte(offset).load(order)
+    }
+
+    fn store_u8(&self, offset: usize, value: u8, order: Ordering) {
+        self.byte(offset).store(value, order);
+    }
+
+    fn fetch_or_u8(&self, offset: usize, bits: u8) -> u8 {
+        self.byte(offset).fetch_or(bits, Ordering::SeqCst)
+    }
+
+    fn fetch_and_u8(&self, offset: usize, bits: u8) -> u8 {
+        self.byte(offset).fetch_and(bits, Ordering::SeqCst)
+    }
 }
 
 /// Bytes that are copied in one go.

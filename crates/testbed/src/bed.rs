@@ -132,6 +132,7 @@ struct Shared {
     quiet: Duration,
     numbers: AtomicU32,
     copies: Copies,
+    config: Config,
 }
 
 /// What the agent runs on.
@@ -147,11 +148,13 @@ pub(crate) struct Call<'a> {
     pub(crate) body: &'a [u8],
     pub(crate) limit: Option<Duration>,
     pub(crate) what: &'a str,
+    /// The Linux guest that does it; dom0 if none.
+    pub(crate) guest: Option<u16>,
 }
 
 impl Default for Call<'_> {
     fn default() -> Self {
-        Self { body: &[], limit: None, what: "the job" }
+        Self { body: &[], limit: None, what: "the job", guest: None }
     }
 }
 
@@ -201,7 +204,7 @@ impl TestBed {
             }
         };
         let machine = Machine::Booted { qemu, dir: Mutex::new(dir) };
-        Self::greet(link, machine, hello, began.elapsed(), config.debugger, progress)
+        Self::greet(link, machine, hello, (began.elapsed(), config), progress)
     }
 
     /// Starts the agent on this machine, which has to be a dom0.
@@ -228,15 +231,14 @@ impl TestBed {
             console: Vec::new(),
         })?;
         let machine = Machine::Native { agent: Mutex::new(child) };
-        Self::greet(link, machine, hello, began.elapsed(), false, progress)
+        Self::greet(link, machine, hello, (began.elapsed(), config), progress)
     }
 
     fn greet(
         link: Link,
         machine: Machine,
         hello: Hello,
-        boot_time: Duration,
-        debugger: bool,
+        (boot_time, config): (Duration, &Config),
         progress: &dyn Fn(Progress),
     ) -> Result<Self, Error> {
         if hello.version != proto::VERSION {
@@ -244,10 +246,22 @@ impl TestBed {
         }
         progress(Progress::Ready);
         let limits = Limits::from_boot(boot_time);
+        let debugger = config.debugger && matches!(machine, Machine::Booted { .. });
         let quiet = if debugger { FOREVER } else { limits.scale(QUIET) };
         let (numbers, copies) = (AtomicU32::new(0), Copies::default());
+        let config = config.clone();
         Ok(Self {
-            shared: Arc::new(Shared { link, machine, hello, boot_time, limits, quiet, numbers, copies }),
+            shared: Arc::new(Shared {
+                link,
+                machine,
+                hello,
+                boot_time,
+                limits,
+                quiet,
+                numbers,
+                copies,
+                config,
+            }),
         })
     }
 
@@ -283,6 +297,16 @@ impl TestBed {
         connected.map_err(doing)
     }
 
+    /// What the test bed was made of.
+    pub(crate) fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    /// Is dom0 one that was booted in QEMU?
+    pub(crate) fn is_booted(&self) -> bool {
+        matches!(self.shared.machine, Machine::Booted { .. })
+    }
+
     /// A number that was not returned before.
     pub(crate) fn next_number(&self) -> u32 {
         self.shared.numbers.fetch_add(1, Ordering::Relaxed)
@@ -297,6 +321,10 @@ impl TestBed {
     ) -> Result<(Outcome, Vec<u8>), Error> {
         let patience = Patience { limit: call.limit, quiet: self.shared.quiet };
         let mut number = None;
+        let job = match call.guest {
+            Some(domid) => Job::InGuest { domid, job: Box::new(job) },
+            None => job,
+        };
         let result = self.shared.link.call(job, call.body, patience, |id| number = Some(id), output);
         result.map_err(|failure| match failure {
             Failure::Job(why) => Error::Job(why),
@@ -322,9 +350,21 @@ impl TestBed {
         limit: Option<Duration>,
         output: impl FnMut(Stream, &[u8]),
     ) -> Result<i32, Error> {
+        self.run_in(None, argv, input, limit, output)
+    }
+
+    /// As [`TestBed::run`], in a Linux guest or in dom0.
+    pub(crate) fn run_in(
+        &self,
+        guest: Option<u16>,
+        argv: &[&str],
+        input: &[u8],
+        limit: Option<Duration>,
+        output: impl FnMut(Stream, &[u8]),
+    ) -> Result<i32, Error> {
         let job = Job::Run { argv: argv.iter().map(ToString::to_string).collect(), cwd: None };
         let what = argv.first().copied().unwrap_or_default();
-        match self.call(job, Call { body: input, limit, what }, output)?.0 {
+        match self.call(job, Call { body: input, limit, what, guest }, output)?.0 {
             Outcome::Exit(status) => Ok(status),
             other => Err(Error::Protocol(format!("{other:?}"))),
         }
@@ -335,11 +375,22 @@ impl TestBed {
     /// # Errors
     /// See [`TestBed::run`].
     pub fn shell(&self, command: &str, limit: Option<Duration>) -> Result<Output, Error> {
+        self.shell_in(None, command, limit)
+    }
+
+    /// As [`TestBed::shell`], in a Linux guest or in dom0.
+    pub(crate) fn shell_in(
+        &self,
+        guest: Option<u16>,
+        command: &str,
+        limit: Option<Duration>,
+    ) -> Result<Output, Error> {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        let status = self.run(&["/bin/sh", "-c", command], &[], limit, |stream, piece| match stream {
-            Stream::Stderr => stderr.extend_from_slice(piece),
-            _ => stdout.extend_from_slice(piece),
-        })?;
+        let status =
+            self.run_in(guest, &["/bin/sh", "-c", command], &[], limit, |stream, piece| match stream {
+                Stream::Stderr => stderr.extend_from_slice(piece),
+                _ => stdout.extend_from_slice(piece),
+            })?;
         Ok(Output { status, stdout, stderr })
     }
 
@@ -372,11 +423,33 @@ impl TestBed {
         })
     }
 
+    /// Makes the uncompressed kernel of Linux guests usable in dom0 and returns its path there. It comes through the
+    /// shared folder, which is much faster than the connection, into memory, where `xl` reads it faster still.
+    pub(crate) fn put_kernel(&self, kernel: &Path) -> Result<String, Error> {
+        let Machine::Booted { dir, .. } = &self.shared.machine else { return self.put(kernel) };
+        let meta = kernel.metadata().map_err(Error::io("cannot open", kernel))?;
+        let key = (kernel.to_owned(), meta.len(), meta.modified().ok());
+        self.shared.copies.get(key, || {
+            dir.lock().unwrap_or_else(PoisonError::into_inner).share(kernel, "vmlinux")?;
+            let path = format!("{}/vmlinux", self.shared.hello.scratch);
+            let output = self.shell(&format!("cp /host/vmlinux {path}"), None)?;
+            match output.status {
+                0 => Ok(path),
+                _ => Err(Error::Job(String::from_utf8_lossy(&output.stderr).into_owned())),
+            }
+        })
+    }
+
     /// Copies a file into dom0, with its permission bits.
     ///
     /// # Errors
     /// When it cannot be read or stored; failures of the test bed.
     pub fn push(&self, file: &Path, path: &str) -> Result<(), Error> {
+        self.push_in(None, file, path)
+    }
+
+    /// As [`TestBed::push`], in a Linux guest or in dom0.
+    pub(crate) fn push_in(&self, guest: Option<u16>, file: &Path, path: &str) -> Result<(), Error> {
         use std::os::unix::fs::PermissionsExt;
         let mut source = File::open(file).map_err(Error::io("cannot open", file))?;
         let meta = source.metadata().map_err(Error::io("cannot read", file))?;
@@ -387,7 +460,7 @@ impl TestBed {
             // An empty file has to come into being, too.
             if length > 0 || offset == 0 {
                 let job = Job::Push { path: path.to_owned(), mode, offset };
-                self.call(job, Call { body: &piece[..length], ..Call::default() }, |_, _| ())?;
+                self.call(job, Call { body: &piece[..length], guest, ..Call::default() }, |_, _| ())?;
             }
             if length == 0 {
                 return Ok(());
@@ -401,9 +474,15 @@ impl TestBed {
     /// # Errors
     /// When it cannot be read; failures of the test bed.
     pub fn fetch(&self, path: &str) -> Result<Vec<u8>, Error> {
+        self.fetch_in(None, path)
+    }
+
+    /// As [`TestBed::fetch`], in a Linux guest or in dom0.
+    pub(crate) fn fetch_in(&self, guest: Option<u16>, path: &str) -> Result<Vec<u8>, Error> {
         let mut content = Vec::new();
         let job = Job::Fetch { path: path.to_owned() };
-        self.call(job, Call::default(), |_, piece| content.extend_from_slice(piece))?;
+        let call = Call { guest, ..Call::default() };
+        self.call(job, call, |_, piece| content.extend_from_slice(piece))?;
         Ok(content)
     }
 

@@ -179,8 +179,18 @@ impl TestBed {
         let image = self.put(&config.image)?;
         let stem = config.image.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let stem: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        self.start_domain_as(format!("{}-{stem}-{}", config.mode, self.next_number()), image, config)
+    }
+
+    /// As [`TestBed::start_domain`], with a name and an image that is in dom0 already.
+    pub(crate) fn start_domain_as(
+        &self,
+        name: String,
+        image: String,
+        config: &DomainConfig,
+    ) -> Result<Domain, Error> {
         let spec = DomainSpec {
-            name: format!("{}-{stem}-{}", config.mode, self.next_number()),
+            name,
             image,
             mode: config.mode,
             memory_mib: config.memory_mib,

@@ -12,7 +12,7 @@
 //!   not broken.
 //! - An error says what happened and quotes the last lines of dom0's console.
 //!
-//! Without the feature `bed` only [`proto`] is left, which the agent shares.
+//! Without the feature `bed` only [`proto`] and [`link`] are left, which the agent shares.
 #![forbid(unsafe_code)]
 
 pub mod proto;
@@ -33,8 +33,9 @@ mod image;
 pub mod kvm;
 #[cfg(feature = "bed")]
 mod limits;
+pub mod link;
 #[cfg(feature = "bed")]
-mod link;
+mod linux;
 #[cfg(feature = "bed")]
 mod qemu;
 #[cfg(feature = "bed")]
@@ -45,6 +46,7 @@ pub use self::{
     bed::{Accel, Config, Output, Progress, TestBed},
     domain::{Domain, DomainConfig, DomainReport, command_line},
     error::Error,
-    image::unpack_kernel,
+    image::{GuestFiles, unpack_kernel},
     limits::Limits,
+    linux::{LinuxConfig, LinuxGuest},
 };

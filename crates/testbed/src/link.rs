@@ -1,4 +1,6 @@
-//! The connection with the agent: many requests at once over one byte stream.
+//! The connection with an agent: many requests at once over one byte stream.
+//!
+//! The test bed uses it to talk with the agent in dom0, and that one to talk with the agents of Linux guests.
 
 use std::{
     collections::HashMap,
@@ -36,6 +38,7 @@ pub struct Patience {
     pub quiet: Duration,
 }
 
+#[derive(Debug)]
 enum Message {
     Output(Stream, Vec<u8>),
     Done(Result<Outcome, String>, Vec<u8>),
@@ -83,6 +86,9 @@ impl Link {
     }
 
     /// Sends a request and waits for its end. `started` learns the number of the request.
+    ///
+    /// # Errors
+    /// See [`Failure`].
     pub fn call(
         &self,
         job: Job,
@@ -129,6 +135,23 @@ impl Link {
                 Err(RecvTimeoutError::Timeout) => self.ping(patience.quiet)?,
             }
         }
+    }
+
+    /// Sends a request whose answer nobody wants.
+    ///
+    /// # Errors
+    /// [`Failure::Closed`].
+    pub fn post(&self, job: Job) -> Result<(), Failure> {
+        let (id, _) = self.send(job, &[])?;
+        if let Some(pending) = lock(&self.pending).as_mut() {
+            pending.remove(&id);
+        }
+        Ok(())
+    }
+
+    /// Ends every call that waits, and those to come, with [`Failure::Closed`]: the other side will not answer.
+    pub fn close(&self) {
+        *lock(&self.pending) = None;
     }
 
     /// Asks whether the agent still lives.
@@ -195,6 +218,21 @@ mod tests {
             assert!(matches!(caller.join().unwrap(), Err(Failure::Closed)));
         });
         assert!(matches!(link.call(Job::Ping, &[], PATIENCE, |_| (), |_, _| ()), Err(Failure::Closed)));
+    }
+
+    #[test]
+    fn a_closed_link_waits_for_nobody() {
+        let (link, mut agent) = pair();
+        thread::scope(|scope| {
+            let caller = scope.spawn(|| link.call(Job::XenLog, &[], PATIENCE, |_| (), |_, _| ()));
+            next(&mut agent);
+            link.close();
+            assert!(matches!(caller.join().unwrap(), Err(Failure::Closed)));
+            assert!(matches!(link.post(Job::Ping), Err(Failure::Closed)));
+        });
+        let (link, mut agent) = pair();
+        link.post(Job::Kill { id: 5 }).unwrap();
+        assert!(matches!(next(&mut agent).job, Job::Kill { id: 5 }));
     }
 
     #[test]

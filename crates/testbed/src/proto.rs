@@ -13,7 +13,7 @@ use std::io::{self, Read, Write};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Version of the protocol, in [`Hello::version`].
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Longest JSON head that is accepted, in bytes.
 pub const MAX_HEAD: u32 = 1 << 20;
@@ -35,6 +35,11 @@ pub const EXIT_FAILED: u8 = 0x11;
 
 /// I/O port of the `isa-debug-exit` device.
 pub const EXIT_PORT: u16 = 0xf4;
+
+/// IDC services of the agent in a Linux guest: for frames with requests and for frames with events.
+pub const GUEST_REQUESTS: &str = "agent-requests";
+/// See [`GUEST_REQUESTS`].
+pub const GUEST_EVENTS: &str = "agent-events";
 
 /// A request of the host.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -151,6 +156,18 @@ pub enum Job {
     Fetch {
         /// Path in dom0.
         path: String,
+    },
+    /// Wait until the agent in a Linux guest is there and connect with it.
+    ConnectGuest {
+        /// The guest, started by this agent.
+        domid: u16,
+    },
+    /// Have the agent in a Linux guest do something. Output and outcome are those of the inner job.
+    InGuest {
+        /// The guest, connected before.
+        domid: u16,
+        /// What to do there: programs and files.
+        job: Box<Job>,
     },
     /// Destroy every domain that this agent started and end.
     Shutdown,

@@ -63,6 +63,19 @@ impl RunDir {
         Ok(())
     }
 
+    /// Makes a file readable in dom0's shared folder.
+    ///
+    /// # Errors
+    /// When it can neither be linked nor copied.
+    pub fn share(&self, file: &Path, name: &str) -> Result<(), Error> {
+        let target = self.path.join("share").join(name);
+        // dom0 would look for the target of a symbolic link in its own file system.
+        if fs::hard_link(file, &target).is_err() {
+            fs::copy(file, &target).map_err(Error::io("cannot copy to the shared folder", file))?;
+        }
+        Ok(())
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path

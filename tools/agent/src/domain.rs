@@ -27,6 +27,8 @@ pub struct Domains {
     created: Condvar,
     /// Folder for configuration files.
     scratch: String,
+    /// Told when a domain has ended.
+    on_end: Arc<dyn Fn(u16) + Send + Sync>,
 }
 
 #[derive(Default)]
@@ -39,9 +41,10 @@ struct State {
 }
 
 impl Domains {
-    /// None yet.
-    pub fn new(scratch: &str) -> Self {
-        Self { state: Mutex::default(), created: Condvar::new(), scratch: scratch.to_owned() }
+    /// None yet. `on_end` is told of each that has ended.
+    pub fn new(scratch: &str, on_end: impl Fn(u16) + Send + Sync + 'static) -> Self {
+        let (state, created) = (Mutex::default(), Condvar::new());
+        Self { state, created, scratch: scratch.to_owned(), on_end: Arc::new(on_end) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -66,7 +69,7 @@ impl Domains {
         let config = format!("{}/{}.cfg", self.scratch, spec.name.replace('/', "_"));
         let created = xl::create(spec, &config);
         let _ = fs::remove_file(&config);
-        let result = created.map(|(domid, took)| (domid, took, follow(domid)));
+        let result = created.map(|(domid, took)| (domid, took, follow(domid, Arc::clone(&self.on_end))));
         let mut state = self.lock();
         state.starting -= 1;
         self.created.notify_all();
@@ -87,6 +90,14 @@ impl Domains {
         };
         console.stream(sink);
         end.get().cloned().ok_or_else(|| "the console closed before the domain ended".to_owned())
+    }
+
+    /// How a domain has ended, if it has.
+    ///
+    /// # Errors
+    /// When the domain was not started here.
+    pub fn end(&self, domid: u16) -> Result<Option<End>, String> {
+        Ok(find(&self.lock().known, domid)?.end.get().cloned())
     }
 
     /// Types into the domain's console.
@@ -133,7 +144,7 @@ impl Domains {
 }
 
 /// Begins to follow the console and the life of a domain.
-fn follow(domid: u16) -> Domain {
+fn follow(domid: u16, on_end: Arc<dyn Fn(u16) + Send + Sync>) -> Domain {
     let (console, input) = Console::follow(domid);
     let end = Arc::new(OnceLock::new());
     let (watched, ended) = (Arc::clone(&console), Arc::clone(&end));
@@ -147,6 +158,7 @@ fn follow(domid: u16) -> Domain {
             watched.settle();
         }
         let _ = ended.set(end);
+        on_end(domid);
         watched.close();
     });
     Domain { console, input, end }

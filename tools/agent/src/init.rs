@@ -1,11 +1,11 @@
-//! Process 1 of a booted dom0: brings it up, starts the agent proper, reaps orphans, ends the machine.
+//! Process 1 of a booted dom0 or Linux guest: brings it up, starts the agent proper, reaps orphans, ends the machine.
 //!
 //! Nothing here waits for a time; what has to appear is waited for with inotify. Each stage is printed
-//! with the time since boot on dom0's console, which the test bed keeps, so that a boot that does not get
+//! with the time since boot on the console, which the test bed keeps, so that a boot that does not get
 //! through shows how far it came.
 
 use std::{
-    ffi::CString,
+    ffi::{CString, OsStr},
     fs::{self, File, OpenOptions},
     io,
     os::unix::{fs::FileExt, process::ExitStatusExt},
@@ -26,9 +26,17 @@ const MODULE_LIST: &str = "/lib/casemate/modules";
 /// Search path of everything that runs in dom0; the kernel gives process 1 none.
 const PATH: &str = "/sbin:/bin:/usr/sbin:/usr/bin";
 
-/// Brings dom0 up, serves, and ends the machine. Never returns.
+/// Brings dom0 or a guest up, serves, and ends the machine. Never returns.
 pub fn run() -> ! {
-    let code = match bring_up().and_then(|port| serve(&port)) {
+    let served = begin().and_then(|is_dom0| match is_dom0 {
+        true => bring_up().and_then(|port| serve(&["--serve-port".as_ref(), port.as_os_str()])),
+        false => {
+            let served = serve(&["--serve-guest".as_ref()]);
+            stage(&format!("the agent has ended: {served:?}"));
+            power_off()
+        }
+    });
+    let code = match served {
         Ok(status) if status.success() => proto::EXIT_CLEAN,
         Ok(status) => {
             stage(&format!("the agent ended with {status}"));
@@ -48,7 +56,8 @@ fn stage(what: &str) {
     eprintln!("casemate-agent: {} {what}", uptime.split(' ').next().unwrap_or("?"));
 }
 
-fn bring_up() -> io::Result<PathBuf> {
+/// What dom0 and a guest have in common; returns whether this is dom0.
+fn begin() -> io::Result<bool> {
     for (source, target, kind) in [
         ("dev", "/dev", "devtmpfs"),
         ("proc", "/proc", "proc"),
@@ -70,6 +79,10 @@ fn bring_up() -> io::Result<PathBuf> {
     }
     stage("modules loaded");
     mount_at("xenfs", "/proc/xen", "xenfs", None)?;
+    Ok(fs::read_to_string("/proc/xen/capabilities")?.contains("control_d"))
+}
+
+fn bring_up() -> io::Result<PathBuf> {
     for dir in ["/run/xen", "/run/xenstored", "/run/lock", "/var/log/xen/console", "/var/lib/xen"] {
         fs::create_dir_all(dir)?;
     }
@@ -123,8 +136,8 @@ fn wait_for_port() -> io::Result<PathBuf> {
 }
 
 /// Runs the agent proper as a child and reaps whatever else ends meanwhile.
-fn serve(port: &Path) -> io::Result<ExitStatus> {
-    let child = Command::new("/init").arg("--serve-port").arg(port).env("PATH", PATH).spawn()?;
+fn serve(how: &[&OsStr]) -> io::Result<ExitStatus> {
+    let child = Command::new("/init").args(how).env("PATH", PATH).spawn()?;
     loop {
         if let Some((pid, status)) = wait(WaitOptions::empty())?
             && pid.as_raw_nonzero().get().unsigned_abs() == child.id()
@@ -132,6 +145,13 @@ fn serve(port: &Path) -> io::Result<ExitStatus> {
             return Ok(ExitStatus::from_raw(status.as_raw()));
         }
     }
+}
+
+/// Ends a guest.
+fn power_off() -> ! {
+    rustix::fs::sync();
+    let _ = rustix::system::reboot(rustix::system::RebootCommand::PowerOff);
+    std::process::exit(1)
 }
 
 /// Ends the machine with a status that the test bed understands.
@@ -143,6 +163,5 @@ fn end_machine(code: u8) -> ! {
     }
     // Only reached when the port is missing; process 1 must not end (the kernel would panic, which
     // ends the machine as well, and without the test bed's status).
-    let _ = rustix::system::reboot(rustix::system::RebootCommand::PowerOff);
-    std::process::exit(1)
+    power_off()
 }

@@ -1,8 +1,9 @@
-//! The test bed's agent in dom0.
+//! The test bed's agent in dom0 and in Linux guests.
 //!
-//! One static program with three uses:
+//! One static program with four uses:
 //! - as process 1 of a dom0 that the test bed booted (`init`): it mounts, loads modules, starts Xen's
 //!   daemons, then serves jobs in a child process and ends the machine when that child ends;
+//! - as process 1 of a Linux guest: the same in small, with jobs that come from the agent in dom0 (`guest`);
 //! - `casemate-agent --serve`: serves jobs on its standard streams, on a machine that is a dom0 itself;
 //! - `casemate-agent --supervise PARENT COMMAND...`: becomes COMMAND, which the kernel kills as soon as
 //!   the process that started it dies. The test bed starts QEMU this way, so that none is left behind.
@@ -11,6 +12,7 @@
 
 mod console;
 mod domain;
+mod guest;
 mod init;
 mod program;
 mod serve;
@@ -40,6 +42,9 @@ fn main() -> ExitCode {
             let output = input.try_clone()?;
             serve::serve(input, output, serve::Place::Booted)
         }),
+        Some("--serve-guest") => guest::accept()
+            .map_err(io::Error::from)
+            .and_then(|(input, output)| serve::serve(input, output, serve::Place::Guest)),
         Some("--supervise") => supervise(args),
         _ => Err(usage()),
     };

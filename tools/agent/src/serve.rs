@@ -21,10 +21,13 @@ use rustix::{
 };
 use testbed::proto::{Event, Hello, Job, Outcome, Request, Stream, VERSION, read_frame, write_frame};
 
-use crate::{domain, domain::Domains, program, xl};
+use crate::{domain, domain::Domains, guest::Guests, program, xl};
 
 /// Bytes of a file sent at once.
 const PIECE: usize = 256 * 1024;
+
+/// Lines of its console that are told when a guest has ended under a job.
+const LAST_WORDS: usize = 20;
 
 /// Where the agent runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,11 +36,14 @@ pub enum Place {
     Booted,
     /// On a machine that is a dom0 itself: domains must not stay behind.
     Native,
+    /// In a Linux guest, which ends with the agent.
+    Guest,
 }
 
 struct Agent<W> {
     out: Mutex<W>,
     domains: Domains,
+    guests: Arc<Guests>,
     programs: Mutex<HashMap<u32, Program>>,
 }
 
@@ -48,6 +54,8 @@ enum Program {
     Coming,
     /// Runs as this process group.
     Running(Pid),
+    /// Is done in this guest under this number.
+    InGuest(u16, u32),
     /// To be killed as soon as it is started.
     Doomed,
 }
@@ -61,9 +69,12 @@ type Answer = Result<(Outcome, Vec<u8>), String>;
 /// Those of the connection.
 pub fn serve(mut input: impl Read, output: impl Write + Send + 'static, place: Place) -> io::Result<()> {
     let scratch = scratch(place)?;
+    let guests = Arc::new(Guests::default());
+    let ended = Arc::clone(&guests);
     let agent = Arc::new(Agent {
         out: Mutex::new(output),
-        domains: Domains::new(&scratch),
+        domains: Domains::new(&scratch, move |domid| ended.forget(domid)),
+        guests,
         programs: Mutex::default(),
     });
     agent.send(&Event::Hello(hello(scratch.clone())), &[]);
@@ -89,7 +100,7 @@ impl<W: Write + Send + 'static> Agent<W> {
                     self.answer(id, answer);
                 }
                 slow => {
-                    if matches!(slow, Job::Run { .. }) {
+                    if matches!(slow, Job::Run { .. } | Job::ConnectGuest { .. } | Job::InGuest { .. }) {
                         self.programs().insert(id, Program::Coming);
                     }
                     let agent = Arc::clone(self);
@@ -129,6 +140,11 @@ impl<W: Write + Send + 'static> Agent<W> {
             }
             Job::DomainState { domid } => Outcome::State(domain::state(domid)?),
             Job::ReadConsole { domid } => return Ok((Outcome::Done, self.domains.console(domid)?)),
+            Job::ConnectGuest { domid } => {
+                self.connect_guest(id, domid)?;
+                Outcome::Done
+            }
+            Job::InGuest { domid, job } => return self.in_guest(id, domid, *job, &body),
             Job::XenLog => return Ok((Outcome::Done, xl::log()?)),
             Job::Push { path, mode, offset } => {
                 push(&path, mode, offset, &body).map_err(|e| format!("{path}: {e}"))?;
@@ -161,11 +177,57 @@ impl<W: Write + Send + 'static> Agent<W> {
         status
     }
 
+    /// Waits for the agent of a guest until it is there, the guest has ended, or the request is killed.
+    fn connect_guest(&self, id: u32, domid: u16) -> Result<(), String> {
+        let over = || match self.domains.end(domid) {
+            Ok(None) if matches!(self.programs().get(&id), Some(Program::Doomed)) => {
+                Some("nobody waits for it any more".to_owned())
+            }
+            Ok(None) => None,
+            Ok(Some(end)) => Some(format!("the domain ended: {end:?}")),
+            Err(why) => Some(why),
+        };
+        let result = self.guests.connect(domid, over);
+        self.programs().remove(&id);
+        result
+    }
+
+    /// Passes a request on to the agent of a guest, and what it answers back.
+    fn in_guest(&self, id: u32, domid: u16, job: Job, body: &[u8]) -> Answer {
+        let started = |number| {
+            let before = self.programs().insert(id, Program::InGuest(domid, number));
+            if matches!(before, Some(Program::Doomed)) {
+                self.guests.kill(domid, number);
+            }
+        };
+        let answer =
+            self.guests.call(domid, job, body, started, |stream, piece| self.output(id, stream, piece));
+        self.programs().remove(&id);
+        answer.map_err(|why| match self.domains.end(domid) {
+            Ok(Some(end)) => {
+                format!("{why} ({end:?}); last lines of its console:\n{}", self.last_words(domid))
+            }
+            _ => why,
+        })
+    }
+
+    /// The last lines that a domain printed.
+    fn last_words(&self, domid: u16) -> String {
+        let console = self.domains.console(domid).unwrap_or_default();
+        let text = String::from_utf8_lossy(&console);
+        let lines: Vec<_> = text.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect();
+        lines[lines.len().saturating_sub(LAST_WORDS)..].join("\n")
+    }
+
     /// Kills the program of a request; one that has ended is fine.
     fn kill(&self, id: u32) -> io::Result<()> {
         let mut programs = self.programs();
         match programs.get_mut(&id) {
             Some(Program::Running(group)) => program::kill(*group),
+            Some(Program::InGuest(domid, number)) => {
+                self.guests.kill(*domid, *number);
+                Ok(())
+            }
             Some(waiting) => {
                 *waiting = Program::Doomed;
                 Ok(())
@@ -222,7 +284,7 @@ fn push(path: &str, mode: u32, offset: u64, body: &[u8]) -> io::Result<()> {
 /// A folder for files of this agent.
 fn scratch(place: Place) -> io::Result<String> {
     let path = match place {
-        Place::Booted => "/tmp/casemate".to_owned(),
+        Place::Booted | Place::Guest => "/tmp/casemate".to_owned(),
         Place::Native => format!("/run/casemate-agent-{}", std::process::id()),
     };
     fs::create_dir_all(&path)?;

@@ -116,7 +116,7 @@ pub fn build(mut command: Command, what: &str) -> anyhow::Result<Built> {
                 let static_library =
                     || filenames.into_iter().find(|f| f.extension().is_some_and(|e| e == "a"));
                 // A build script is a program, too, but none of the package's.
-                let program = executable.filter(|_| target.kind.iter().any(|k| k == "bin"));
+                let program = executable.filter(|_| target.kind.iter().any(|k| k == "bin" || k == "example"));
                 if let Some(path) = program.or_else(static_library) {
                     built.insert(target.name, path);
                 }

@@ -97,6 +97,19 @@ impl Workspace {
         path.with_context(|| format!("cargo built no program {package}"))
     }
 
+    /// Builds an example of a package as a static Linux binary, for dom0 and Linux guests.
+    ///
+    /// # Errors
+    /// When it cannot be built.
+    pub fn static_example(&self, package: &str, example: &str, ui: &Ui) -> anyhow::Result<PathBuf> {
+        let mut command = self.cargo("build");
+        command.args(["--quiet", "--release", "--package", package, "--example", example, "--target", MUSL]);
+        let bar = ui.spinner(format!("building {example}"));
+        let built = project::build(command, example);
+        bar.finish_and_clear();
+        built?.remove(example).with_context(|| format!("cargo built no program {example}"))
+    }
+
     /// Folder for what the test bed builds and logs.
     pub fn testbed_dir(&self) -> PathBuf {
         self.target.join("testbed")

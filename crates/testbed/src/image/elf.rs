@@ -53,6 +53,11 @@ pub fn libraries(programs: &[PathBuf]) -> Result<BTreeMap<String, PathBuf>, Erro
     Ok(found)
 }
 
+/// Path of a shared library by its name, where the dynamic linker looks.
+pub fn library(name: &str) -> Option<PathBuf> {
+    LIBRARY_DIRS.iter().map(|d| Path::new(d).join(name)).find(|p| p.is_file())
+}
+
 fn needs(file: &Path) -> Result<Needs, Error> {
     let data = fs::read(file).map_err(Error::io("cannot read", file))?;
     parse(&data, file).map_err(|e| Error::BadFile { file: file.display().to_string(), why: e.to_string() })

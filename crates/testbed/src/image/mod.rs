@@ -6,6 +6,7 @@
 
 mod archive;
 mod elf;
+mod guest;
 mod kernel;
 mod modules;
 
@@ -15,12 +16,15 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use sha2::{Digest, Sha256};
 
 use self::archive::Archive;
+pub use self::guest::{GuestFiles, build_guest};
 pub use self::kernel::unpack_kernel;
+use crate::linux::{VIF_MODULES, VIF_SCRIPT};
 use crate::{
     Error,
     bed::Progress,
@@ -28,7 +32,10 @@ use crate::{
 };
 
 /// Raised when the way the files are built changes.
-const FORMAT: &str = "casemate-testbed-1";
+const FORMAT: &str = "casemate-testbed-2";
+
+/// List of the modules that the agent loads when it brings dom0 or a guest up.
+const MODULE_LIST: &str = "/lib/casemate/modules";
 
 /// Modules that dom0 needs for the agent and for domains.
 const MODULES: [&str; 9] = [
@@ -43,15 +50,30 @@ const MODULES: [&str; 9] = [
     "9p",
 ];
 
+/// Modules that dom0 loads when the first guest with a network is started.
+const NETWORK_MODULES: [&str; 1] = ["xen-netback"];
+
+/// Configures dom0's end of a guest's network interface: an address by the number of the domain. No bridge, no
+/// udev: `xl` runs this itself and waits for the last line.
+const VIF_SCRIPT_TEXT: &str = r#"#!/bin/sh
+# xl sets vif (the interface, vifDOMID.0) and XENBUS_PATH, and passes "online" or "offline".
+[ "$1" = online ] || exit 0
+domid=${vif#vif}
+domid=${domid%%.*}
+ip addr add 10.77.$((domid % 256)).1/24 dev "$vif" && ip link set "$vif" up &&
+    xenstore-write "$XENBUS_PATH/hotplug-status" connected
+"#;
+
 /// Programs of the toolstack, from its own folder; those of the second list are a convenience.
 const TOOLS: [&str; 4] = ["xl", "xenstored", "xenconsoled", "xen-init-dom0"];
-const EXTRA_TOOLS: [&str; 5] = ["xenconsole", "libxl-save-helper", "lsevtchn", "xenctx", "xentop"];
+const EXTRA_TOOLS: [&str; 6] =
+    ["xenconsole", "libxl-save-helper", "lsevtchn", "xenctx", "xentop", "vchan-socket-proxy"];
 
 /// Programs of the package xenstore-utils, without the prefix `xenstore-`.
 const XENSTORE_TOOLS: [&str; 8] = ["ls", "read", "write", "list", "exists", "rm", "watch", "chmod"];
 
-/// Files of each kind that stay in the cache.
-const KEEP: usize = 2;
+/// Files of each kind that stay in the cache. Guests differ in their files, and several may be started at once.
+const KEEP: usize = 8;
 
 /// The three files.
 #[derive(Clone, Debug)]
@@ -74,16 +96,11 @@ pub fn build(
     fs::create_dir_all(cache).map_err(Error::io("cannot create", cache))?;
     let (xen, kernel) = (host::xen()?, host::kernel()?);
     let store = Store { cache };
-    let packed = |path: &Path| fs::read(path).map_err(Error::io("cannot read", path));
     let hypervisor = store.get("xen", key(&[&xen.hypervisor])?, |out| {
-        let data = decompress(packed(&xen.hypervisor)?, &xen.hypervisor)?;
+        let data = decompress(read(&xen.hypervisor)?, &xen.hypervisor)?;
         out.write_all(&data).map_err(Error::io("cannot write", cache))
     })?;
-    let image = store.get("vmlinux", key(&[&kernel.image])?, |out| {
-        progress(Progress::Building("unpacking the kernel of dom0"));
-        let data = unpack_kernel(packed(&kernel.image)?, &kernel.image)?;
-        out.write_all(&data).map_err(Error::io("cannot write", cache))
-    })?;
+    let image = store.kernel(&kernel, || progress(Progress::Building("unpacking the kernel of dom0")))?;
     let plan = Plan::new(&xen, &kernel, agent, extra_modules)?;
     let initramfs = store.get("dom0.cpio", plan.key()?, |out| {
         progress(Progress::Building("packing the file system of dom0"));
@@ -98,6 +115,15 @@ struct Store<'a> {
 }
 
 impl Store<'_> {
+    /// Path of the unpacked kernel.
+    fn kernel(&self, kernel: &Kernel, begins: impl FnOnce()) -> Result<PathBuf, Error> {
+        self.get("vmlinux", key(&[&kernel.image])?, |out| {
+            begins();
+            let data = unpack_kernel(read(&kernel.image)?, &kernel.image)?;
+            out.write_all(&data).map_err(Error::io("cannot write", self.cache))
+        })
+    }
+
     /// Path of the file of one kind and key; it is made when it is not there.
     fn get(
         &self,
@@ -110,8 +136,10 @@ impl Store<'_> {
             return Ok(path);
         }
         self.prune(kind);
-        // Unique, because several test beds may be built at once.
-        let partial = self.cache.join(format!("{kind}-{key}.{}.partial", std::process::id()));
+        // Unique, because several processes and threads may build the same at once.
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let partial = self.cache.join(format!("{kind}-{key}.{}-{number}.partial", std::process::id()));
         let result = File::create(&partial)
             .map_err(Error::io("cannot create", &partial))
             .and_then(|mut file| make(&mut file))
@@ -208,21 +236,10 @@ impl<'a> Plan<'a> {
 
     fn archive(&self) -> Result<Archive, Error> {
         let mut image = Archive::default();
-        for dir in
-            ["/dev", "/proc", "/sys", "/run", "/tmp", "/root", "/host", "/mnt", "/usr/sbin", "/var/log/xen"]
-        {
-            image.folder(dir);
-        }
+        add_basics(&mut image, self.agent)?;
         for dir in ["/var/lib/xen/dump", "/var/log/xen/console", "/etc/xen/scripts"] {
             image.folder(dir);
         }
-        image.link("/var/run", "/run");
-        image.link("/var/lock", "/run/lock");
-        image.device("/dev/console", 5, 1);
-        image.device("/dev/null", 1, 3);
-        image.file("/etc/passwd", 0o644, *b"root:x:0:0:root:/root:/bin/sh\n");
-        image.file("/etc/group", 0o644, *b"root:x:0:\n");
-        image.host_file("/init", 0o755, self.agent)?;
         self.add_programs(&mut image)?;
         // Without a configuration of its own, `xl` tries to shrink dom0 for each domain.
         let mut conf = match &self.xl_conf {
@@ -231,13 +248,9 @@ impl<'a> Plan<'a> {
         };
         conf.extend_from_slice(b"\nautoballoon=\"off\"\n");
         image.file("/etc/xen/xl.conf", 0o644, conf);
-        let mut list = String::new();
-        for (name, content) in modules::collect(self.kernel, &self.modules)? {
-            let path = format!("/lib/casemate/{name}");
-            list.push_str(&format!("{path}\n"));
-            image.file(&path, 0o644, content);
-        }
-        image.file("/lib/casemate/modules", 0o644, list);
+        image.file(VIF_SCRIPT, 0o755, VIF_SCRIPT_TEXT);
+        add_modules(&mut image, self.kernel, &self.modules, MODULE_LIST)?;
+        add_modules(&mut image, self.kernel, &NETWORK_MODULES.map(str::to_owned), VIF_MODULES)?;
         Ok(image)
     }
 
@@ -249,19 +262,53 @@ impl<'a> Plan<'a> {
             let name = path.rsplit('/').next().unwrap_or(path);
             image.link(&format!("/sbin/{name}"), path);
         }
-        image.host_file("/bin/busybox", 0o755, &self.busybox)?;
-        let applets = Command::new(&self.busybox)
-            .arg("--list")
-            .output()
-            .map_err(Error::io("cannot run", &self.busybox))?;
-        for applet in String::from_utf8_lossy(&applets.stdout).lines() {
-            let path = format!("/bin/{applet}");
-            if !image.contains(&path) {
-                image.link(&path, "busybox");
-            }
-        }
-        Ok(())
+        add_busybox(image, &self.busybox)
     }
+}
+
+/// Adds busybox with a link for each of its applets, unless there is something of that name already.
+fn add_busybox(image: &mut Archive, busybox: &Path) -> Result<(), Error> {
+    image.host_file("/bin/busybox", 0o755, busybox)?;
+    let applets = Command::new(busybox).arg("--list").output().map_err(Error::io("cannot run", busybox))?;
+    for applet in String::from_utf8_lossy(&applets.stdout).lines() {
+        let path = format!("/bin/{applet}");
+        if !image.contains(&path) {
+            image.link(&path, "busybox");
+        }
+    }
+    Ok(())
+}
+
+/// Adds modules with their dependencies, and a list of them in load order.
+fn add_modules(image: &mut Archive, kernel: &Kernel, wanted: &[String], list: &str) -> Result<(), Error> {
+    let mut names = String::new();
+    for (name, content) in modules::collect(kernel, wanted)? {
+        let path = format!("/lib/casemate/{name}");
+        names.push_str(&format!("{path}\n"));
+        image.file(&path, 0o644, content);
+    }
+    image.file(list, 0o644, names);
+    Ok(())
+}
+
+/// Adds what the agent needs as process 1, in dom0 and in a guest.
+fn add_basics(image: &mut Archive, agent: &Path) -> Result<(), Error> {
+    for dir in
+        ["/dev", "/proc", "/sys", "/run", "/tmp", "/root", "/host", "/mnt", "/usr/sbin", "/var/log/xen"]
+    {
+        image.folder(dir);
+    }
+    image.link("/var/run", "/run");
+    image.link("/var/lock", "/run/lock");
+    image.device("/dev/console", 5, 1);
+    image.device("/dev/null", 1, 3);
+    image.file("/etc/passwd", 0o644, *b"root:x:0:0:root:/root:/bin/sh\n");
+    image.file("/etc/group", 0o644, *b"root:x:0:\n");
+    image.host_file("/init", 0o755, agent)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    fs::read(path).map_err(Error::io("cannot read", path))
 }
 
 /// A key over path, size and time of files.

@@ -17,7 +17,7 @@ use crate::platform::{Access, Dial, Event, Granted, Platform, PortStatus};
 use crate::shm::Pages;
 use crate::{DomId, EvtchnPort, GrantRef};
 
-mod store;
+pub(crate) mod store;
 mod sys;
 
 /// The library OS.

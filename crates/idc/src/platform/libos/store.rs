@@ -56,7 +56,7 @@ pub struct LibStore {
 }
 
 impl LibStore {
-    pub(super) fn new() -> LibStore {
+    pub(crate) fn new() -> LibStore {
         let token = format!("idc-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         MAIL.with(|mail| mail.boxes.push((token.clone(), VecDeque::new())));
         LibStore { token, watched: Vec::new() }

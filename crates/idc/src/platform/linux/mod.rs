@@ -41,7 +41,7 @@ use crate::setup::PAGE_SIZE;
 use crate::shm::Pages;
 use crate::{DomId, EvtchnPort, GrantRef};
 
-mod store;
+pub(crate) mod store;
 mod sys;
 
 const GNTALLOC: &str = "/dev/xen/gntalloc";

@@ -4,9 +4,11 @@ mod guest;
 mod hosted;
 mod judge;
 mod licences;
+mod linux;
 mod programs;
 mod report;
 mod service;
+mod vchan;
 mod whole;
 
 use std::process::ExitCode;
@@ -21,7 +23,7 @@ use crate::{
 const GUEST_TESTS: &str = "casemate-guest-tests";
 
 /// Memory for the domains that run at the same time, in MiB.
-const DOMAINS_MIB: u32 = 512;
+const DOMAINS_MIB: u32 = 1024;
 
 /// Runs every test.
 ///
@@ -59,12 +61,16 @@ fn domains(
     if tests.iter().any(|t| t.is_wanted(report))
         || service::is_wanted(report)
         || programs::is_wanted(options.full, report)
+        || linux::is_wanted(report)
+        || vchan::is_wanted(report)
         || shared.into_iter().any(|(name, _)| report.wants(name))
     {
         let bed = session::open(workspace, &options.bed, DOMAINS_MIB, ui)?;
         guest::run(&bed, &tests, report, ui);
         service::run(&bed, workspace, images, report, ui)?;
         programs::run(&bed, workspace, options.full, report, ui);
+        vchan::run(&bed, workspace, images, report, ui)?;
+        linux::run(&bed, workspace, images, options.full, report, ui)?;
         whole::in_shared_bed(&bed, workspace, images, options.full, report, ui)?;
         report.add("bed-shutdown", bed.shutdown().into());
     }
