@@ -1,5 +1,7 @@
 //! `casemate measure`: the numbers of the README, as Markdown.
 
+mod programs;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -39,6 +41,8 @@ struct Numbers {
     smallest: BTreeMap<String, u32>,
     /// Lines of code and lines with `unsafe`, by folder.
     lines: BTreeMap<String, (usize, usize)>,
+    /// What the tool chain takes.
+    times: programs::Times,
 }
 
 /// Measures and prints.
@@ -52,11 +56,13 @@ pub fn measure(options: &cli::Measure, ui: &Ui) -> anyhow::Result<ExitCode> {
     for name in IMAGES {
         numbers.images.insert(name.to_owned(), find(&images, name)?.info.file_size);
     }
+    programs::sizes(&workspace, &mut numbers, ui)?;
     count_lines(&workspace.root, &mut numbers.lines)?;
     let largest = SIZES.iter().max().copied().unwrap_or_default();
     let bed = session::open(&workspace, &options.bed, largest, ui)?;
     measure_boot(&bed, find(&images, BOOT)?, options.rounds, &mut numbers, ui)?;
     find_smallest(&bed, find(&images, "hello")?, &mut numbers)?;
+    programs::times(&bed, &workspace, options.rounds, &mut numbers, ui)?;
     bed.shutdown()?;
     if options.json {
         println!("{}", serde_json::to_string_pretty(&numbers)?);
@@ -162,6 +168,12 @@ fn count_text(text: &str) -> (usize, usize) {
     (code.len(), code.iter().filter(is_unsafe).count())
 }
 
+fn median(times: impl Iterator<Item = f64>) -> f64 {
+    let mut times: Vec<f64> = times.collect();
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
 fn print_tables(numbers: &Numbers) {
     println!("| stripped image | bytes |\n|---|---:|");
     for (name, bytes) in &numbers.images {
@@ -172,6 +184,14 @@ fn print_tables(numbers: &Numbers) {
         let million = |c: Option<&u64>| c.map_or(0.0, |c| *c as f64 / 1e6);
         let (median, least) = (million(rounds.get(rounds.len() / 2)), million(rounds.first()));
         println!("| {name} | {median:.1} | {least:.1} |");
+    }
+    let times = &numbers.times;
+    println!("\n| tool chain | seconds |\n|---|---:|");
+    println!("| building and installing the SDK, downloads at hand | {:.1} |", times.sdk);
+    println!("| compiling and linking hello in C, median | {:.2} |", median(times.compile.iter().copied()));
+    for mode in MODES {
+        let of_mode = times.to_console.iter().filter(|(name, _)| *name == mode.to_string()).map(|(_, t)| *t);
+        println!("| from source to the first line on the console, {mode}, median | {:.2} |", median(of_mode));
     }
     println!("\n| smallest memory that runs hello | MiB |\n|---|---:|");
     for (mode, size) in &numbers.smallest {
