@@ -1,5 +1,6 @@
 /* Clocks, sleeping and the calendar. */
 #define _GNU_SOURCE
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/time.h>
 #include <time.h>
@@ -54,6 +55,28 @@ static void sleeping(void)
 	FAILS(nanosleep(&nap, 0), EINVAL);
 }
 
+static void *compute(void *arg)
+{
+	/* Its own time only: less than what the program has used by now and than the time it takes by the wall. */
+	long long start = now(CLOCK_MONOTONIC), own = now(CLOCK_THREAD_CPUTIME_ID);
+	struct timespec nap = {0, 50000000};
+	while (now(CLOCK_THREAD_CPUTIME_ID) - own < 20000000) {}
+	long long used = now(CLOCK_THREAD_CPUTIME_ID);
+	nanosleep(&nap, 0);
+	CHECK(now(CLOCK_THREAD_CPUTIME_ID) - own < now(CLOCK_MONOTONIC) - start - 25000000);
+	CHECK(now(CLOCK_THREAD_CPUTIME_ID) >= used && used - own >= 20000000);
+	return arg;
+}
+
+static void used(void)
+{
+	pthread_t thread;
+	long long own = now(CLOCK_THREAD_CPUTIME_ID), all = now(CLOCK_PROCESS_CPUTIME_ID);
+	CHECK(pthread_create(&thread, 0, compute, 0) == 0 && pthread_join(thread, 0) == 0);
+	CHECK(now(CLOCK_PROCESS_CPUTIME_ID) - all >= 20000000 && now(CLOCK_THREAD_CPUTIME_ID) >= own);
+	CHECK(clock() != (clock_t)-1);
+}
+
 static void calendar(void)
 {
 	char text[64];
@@ -81,6 +104,7 @@ int main(void)
 {
 	clocks();
 	sleeping();
+	used();
 	calendar();
 	return DONE();
 }

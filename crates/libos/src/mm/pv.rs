@@ -123,8 +123,8 @@ impl Tables {
     fn link(&self, table: Table, index: usize, entry: u64) -> Option<()> {
         let slot = table.slot(index);
         let machine = self.p2m[(slot >> 12) as usize] << 12 | slot & 0xfff;
-        // SAFETY: callers link tables that map every live page where it was, with at least the rights in use.
         let update = MmuUpdate { ptr: machine | MMU_NORMAL_PT_UPDATE, val: entry };
+        // SAFETY: callers link tables that map every live page where it was, with at least the rights in use.
         (unsafe { hypercall::mmu_update(&[update]) } == 0).then_some(())
     }
 

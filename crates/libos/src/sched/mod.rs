@@ -65,6 +65,8 @@ struct Thread {
     stack: (u64, u64),
     /// Base of FS while it runs.
     fs: u64,
+    /// Time-stamp cycles for which it has run.
+    cycles: u64,
     deadline: u64,
     /// When it began to wait, to wake in order.
     since: u64,
@@ -81,6 +83,7 @@ const FREE: Thread = Thread {
     pointer: 0,
     stack: (0, 0),
     fs: 0,
+    cycles: 0,
     deadline: 0,
     since: 0,
     woken: Woken::Fulfilled,
@@ -97,6 +100,8 @@ struct Sched {
     fs: u64,
     /// Nanoseconds in which no thread could run.
     idle: u64,
+    /// Time stamp up to which the running thread's cycles are counted.
+    counted: u64,
     ended: bool,
     /// The number of the last harvest of events that was looked at.
     harvests: u32,
@@ -109,6 +114,7 @@ static SCHED: Global<Sched> = Global::new(Sched {
     waits: 0,
     fs: 0,
     idle: 0,
+    counted: 0,
     ended: false,
     harvests: 0,
 });
@@ -187,6 +193,13 @@ pub fn fs() -> u64 {
 }
 
 impl Sched {
+    /// Counts the running thread's cycles up to now.
+    fn count(&mut self) {
+        let now = cpu::rdtsc();
+        self.threads[self.current].cycles += now.saturating_sub(self.counted);
+        self.counted = now;
+    }
+
     fn load_fs(&mut self) {
         let fs = self.threads[self.current].fs;
         // In PV this is a hypercall, so only if need be.
@@ -198,7 +211,10 @@ impl Sched {
 
 /// Leaves the boot stack for the first thread, for good.
 pub fn start() -> ! {
-    let to = SCHED.with(|s| s.threads[0].pointer);
+    let to = SCHED.with(|s| {
+        s.counted = cpu::rdtsc();
+        s.threads[0].pointer
+    });
     let mut boot = 0;
     // SAFETY: made by `spawn`; nobody ever switches back to the boot stack.
     unsafe { switch::switch(&raw mut boot, to) };
@@ -219,6 +235,14 @@ pub fn count() -> usize {
 pub fn is_alive(id: i32) -> bool {
     let slot = (id as usize).wrapping_sub(1);
     SCHED.with(|s| s.threads().get(slot).is_some_and(|t| matches!(t.state, State::Ready | State::Blocked)))
+}
+
+/// Time-stamp cycles for which the running thread has run.
+pub fn cycles() -> u64 {
+    SCHED.with(|s| {
+        s.count();
+        s.threads[s.current].cycles
+    })
 }
 
 /// Nanoseconds in which no thread could run.
@@ -348,9 +372,13 @@ fn run_next() {
             look_around(s);
             let slots = (1..=s.slots).map(|i| (s.current + i) % s.slots);
             let next = slots.into_iter().find(|slot| s.threads[*slot].state == State::Ready)?;
+            if next == s.current {
+                return Some(None);
+            }
+            s.count();
             let from = core::mem::replace(&mut s.current, next);
             s.load_fs();
-            Some((from != next).then(|| (&raw mut s.threads[from].pointer, s.threads[next].pointer)))
+            Some(Some((&raw mut s.threads[from].pointer, s.threads[next].pointer)))
         });
         match next {
             Some(Some((save, to))) => {
@@ -371,6 +399,7 @@ fn idle() {
         let blocked = s.threads().iter().filter(|t| t.state == State::Blocked);
         blocked.map(|t| t.deadline).min().unwrap_or(NEVER)
     });
+    SCHED.with(Sched::count);
     let before = clock::monotonic();
     evtchn::with_open_ports(|ports, all| {
         // Ports that do not fit into one poll are looked at every 10 ms.
@@ -383,7 +412,10 @@ fn idle() {
         hypercall::poll(ports, if until == NEVER { 0 } else { until.max(1) });
     });
     let idle = clock::monotonic() - before;
-    SCHED.with(|s| s.idle += idle);
+    SCHED.with(|s| {
+        s.idle += idle;
+        s.counted = cpu::rdtsc();
+    });
 }
 
 /// Frees the stacks of threads that have ended.

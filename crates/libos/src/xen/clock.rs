@@ -65,3 +65,8 @@ pub fn begin() {
 pub fn since_start() -> u64 {
     monotonic() - START.with(|start| *start)
 }
+
+/// Nanoseconds that this many time-stamp cycles take.
+pub fn nanoseconds(cycles: u64) -> u64 {
+    scale(Record { tsc: 0, system: 0, ..record(&shared_info()) }, cycles)
+}

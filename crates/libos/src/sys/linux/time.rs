@@ -7,6 +7,7 @@ use crate::xen::clock;
 const SECOND: u64 = 1_000_000_000;
 const CLOCK_MONOTONIC: i32 = 1;
 const CLOCK_PROCESS_CPUTIME_ID: i32 = 2;
+const CLOCK_THREAD_CPUTIME_ID: i32 = 3;
 const TIMER_ABSTIME: i32 = 1;
 
 /// Reads a `struct timespec` that is not negative. What lies beyond 580 years is as good as never.
@@ -40,6 +41,7 @@ fn now(clock: i32) -> Result<u64> {
         // CLOCK_MONOTONIC, _RAW, _COARSE, CLOCK_BOOTTIME
         CLOCK_MONOTONIC | 4 | 6 | 7 => Ok(clock::monotonic()),
         CLOCK_PROCESS_CPUTIME_ID => Ok(cpu_time()),
+        CLOCK_THREAD_CPUTIME_ID => Ok(clock::nanoseconds(sched::cycles())),
         _ => Err(Errno::INVAL),
     }
 }
@@ -98,7 +100,7 @@ pub fn clock_nanosleep(a: Args) -> Result<u64> {
     let [_, _, time, rest, ..] = a.values();
     let (which, time) = (a.int(0), read(a.caller, time)?);
     now(which)?;
-    if which == CLOCK_PROCESS_CPUTIME_ID {
+    if matches!(which, CLOCK_PROCESS_CPUTIME_ID | CLOCK_THREAD_CPUTIME_ID) {
         return Err(Errno::INVAL);
     }
     match (a.int(1) & TIMER_ABSTIME, which) {
