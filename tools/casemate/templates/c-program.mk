@@ -3,10 +3,16 @@
 CC = x86_64-casemate-linux-musl-gcc
 CFLAGS = -Os -g -Wall -Wextra
 
-@NAME@: main.c
+STRIP = x86_64-casemate-linux-musl-strip
+
+# The symbols stay here, for `casemate symbolize` and gdb; the image does without.
+@NAME@: @NAME@.debug
+	$(STRIP) -o $@ $<
+
+@NAME@.debug: main.c
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ main.c
 
 clean:
-	rm -f @NAME@
+	rm -f @NAME@ @NAME@.debug
 
 .PHONY: clean

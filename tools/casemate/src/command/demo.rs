@@ -1,4 +1,5 @@
-//! `casemate demo`: from the source to a file hashed by a domain of its own, on PV and on PVH.
+//! `casemate demo`: from the source to a file hashed by a domain of its own, on PV and on PVH; then programs in C and in
+//! Rust with std, as `casemate new` writes them, each in a domain.
 
 use std::{
     path::{Path, PathBuf},
@@ -10,7 +11,10 @@ use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 use testbed::{DomainConfig, TestBed, host, proto::Mode};
 
-use super::{build::build_packages, setup};
+use super::{
+    build::{Builder, Source, build_packages},
+    new, setup,
+};
 use crate::{cli, image::finish::Image, interrupt::Interrupt, session, ui::Ui, workspace::Workspace};
 
 /// The service domain and its client.
@@ -46,6 +50,22 @@ struct Result {
     memory_mib: u64,
 }
 
+/// A program as a domain.
+#[derive(Serialize)]
+struct Program {
+    language: &'static str,
+    mode: Mode,
+    /// What it printed.
+    line: String,
+    /// Time from the start of `xl create` to its end.
+    seconds: f64,
+    image_bytes: u64,
+}
+
+/// Programs to show: the language, the folder's name and the template.
+const PROGRAMS: [(&str, &str, &new::Template); 2] =
+    [("C", "hello-c", &new::C_PROGRAM), ("Rust std", "hello-std", &new::RUST_PROGRAM)];
+
 /// Everything that was seen.
 #[derive(Serialize)]
 struct Summary {
@@ -56,6 +76,7 @@ struct Summary {
     dom0: String,
     boot_seconds: f64,
     results: Vec<Result>,
+    programs: Vec<Program>,
 }
 
 /// Shows the whole way.
@@ -77,6 +98,7 @@ pub fn demo(options: &cli::Demo, ui: &Ui) -> anyhow::Result<ExitCode> {
     for mode in [Mode::Pv, Mode::Pvh] {
         image.info.fits(mode, options.memory)?;
     }
+    let programs = build_programs(&workspace, ui)?;
     let began = Instant::now();
     let _interrupt = Interrupt::install()?;
     let bed = session::open(&workspace, &options.bed, options.memory, ui)?;
@@ -91,6 +113,12 @@ pub fn demo(options: &cli::Demo, ui: &Ui) -> anyhow::Result<ExitCode> {
         bar.finish_and_clear();
         results.push(result.with_context(|| format!("the domain ({mode}) did not do its work"))?);
     }
+    let mut seen = Vec::new();
+    for (language, image) in &programs {
+        for mode in [Mode::Pv, Mode::Pvh] {
+            seen.push(demo.program(language, image, mode)?);
+        }
+    }
     let hello = bed.hello();
     let summary = Summary {
         file,
@@ -99,6 +127,7 @@ pub fn demo(options: &cli::Demo, ui: &Ui) -> anyhow::Result<ExitCode> {
         dom0: hello.kernel.clone(),
         boot_seconds: bed.boot_time().as_secs_f64(),
         results,
+        programs: seen,
     };
     bed.shutdown()?;
     if options.json {
@@ -110,6 +139,18 @@ pub fn demo(options: &cli::Demo, ui: &Ui) -> anyhow::Result<ExitCode> {
         None => Ok(ExitCode::SUCCESS),
         Some(wrong) => bail!("the digest from the {} domain is wrong", wrong.mode),
     }
+}
+
+/// Writes and builds the programs, with the SDK.
+fn build_programs(workspace: &Workspace, ui: &Ui) -> anyhow::Result<Vec<(&'static str, Image)>> {
+    let build = |(language, name, template): (&'static str, &str, &new::Template)| {
+        let dir = workspace.target.join("demo").join(name);
+        template.write(workspace, &dir, name)?;
+        let source = Source::named(workspace, &dir.display().to_string())?;
+        let images = Builder::new(workspace, None, ui).images(&source)?;
+        Ok((language, images.into_iter().next().context("no image")?))
+    };
+    PROGRAMS.into_iter().map(build).collect()
 }
 
 struct Demo<'a> {
@@ -170,6 +211,22 @@ impl Demo<'_> {
         })
     }
 
+    /// Runs a program as a domain, which has to say hello.
+    fn program(&self, language: &'static str, image: &Image, mode: Mode) -> anyhow::Result<Program> {
+        let mut config = DomainConfig::new(&image.path, mode);
+        config.cmdline = "Xen".to_owned();
+        config.limit = Some(self.bed.limits().scale(LIMIT));
+        let began = Instant::now();
+        let report = self.bed.run_domain(&config, |_| ())?;
+        let seconds = began.elapsed().as_secs_f64();
+        let text = String::from_utf8_lossy(&report.console).into_owned();
+        let line = text.lines().find(|line| line.starts_with("Hello")).map(str::trim_end);
+        let line = line.filter(|_| report.end.status == Some(0));
+        let line =
+            line.with_context(|| format!("{} ({mode}) ended with {:?}:\n{text}", image.name, report.end))?;
+        Ok(Program { language, mode, line: line.to_owned(), seconds, image_bytes: image.info.file_size })
+    }
+
     /// Runs a program in dom0 that has to succeed, and returns what it prints.
     fn command(&self, argv: &[&str]) -> anyhow::Result<String> {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
@@ -201,6 +258,11 @@ fn print(summary: &Summary, took: Duration) {
             r.bytes, r.seconds, r.mib_per_second, r.first_answer_seconds, r.create_seconds
         );
         println!("    image {} bytes, domain memory {} MiB", r.image_bytes, r.memory_mib);
+    }
+    for p in &summary.programs {
+        let mode = p.mode.name().to_uppercase();
+        println!("{mode:3} {:<13} {}", p.language, p.line);
+        println!("    image {} bytes; {:.2} s from xl create to its end", p.image_bytes, p.seconds);
     }
     println!("boot of Xen and dom0 {:.1} s, everything {:.1} s", summary.boot_seconds, took.as_secs_f64());
 }

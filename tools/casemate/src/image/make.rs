@@ -120,7 +120,8 @@ fn find(dir: &Path, kind: Kind) -> (Vec<PathBuf>, Vec<PathBuf>) {
     (right, wrong)
 }
 
-/// Collects the ELF files of a folder that are linked programs; links and hidden files are left out.
+/// Collects the ELF files of a folder that are linked programs; links, hidden files and `NAME.debug`, which has the
+/// symbols of `NAME`, are left out.
 fn walk(dir: &Path, depth: u32, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let (path, Ok(kind)) = (entry.path(), entry.file_type()) else { continue };
@@ -129,7 +130,7 @@ fn walk(dir: &Path, depth: u32, files: &mut Vec<PathBuf>) {
         }
         if kind.is_dir() && depth > 0 {
             walk(&path, depth - 1, files);
-        } else if kind.is_file() && is_program(&path) {
+        } else if kind.is_file() && path.extension().is_none_or(|e| e != "debug") && is_program(&path) {
             files.push(path);
         }
     }
@@ -162,6 +163,7 @@ mod tests {
         write("short", b"\x7fELF");
         write("build/one", &spinning_image());
         write("two", &spinning_image());
+        write("two.debug", &spinning_image());
         write(".git/three", &spinning_image());
         write("cut", &spinning_image()[..100]);
         let (right, wrong) = find(dir.path(), Kind::Domain);

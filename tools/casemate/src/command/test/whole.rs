@@ -355,6 +355,10 @@ fn demo(alone: &Alone<'_>) -> anyhow::Result<()> {
     let modes: Vec<_> = results.iter().filter_map(|r| r["mode"].as_str()).collect();
     ensure!(digest.len() == 64 && modes == ["pv", "pvh"], "{end}");
     ensure!(results.iter().all(|r| r["digest"] == digest && r["bytes"].as_u64() > Some(0)), "{end}");
+    let programs = summary["programs"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let greets =
+        |p: &serde_json::Value| p["line"].as_str().is_some_and(|line| line.starts_with("Hello from hello-"));
+    ensure!(programs.len() == 4 && programs.iter().all(greets), "{end}");
     ensure!(cli.qemu().is_empty(), "QEMU was left behind");
     Ok(())
 }
