@@ -33,7 +33,7 @@ pub fn run() -> ! {
         false => {
             let served = serve(&["--serve-guest".as_ref()]);
             stage(&format!("the agent has ended: {served:?}"));
-            power_off()
+            end_guest()
         }
     });
     let code = match served {
@@ -147,10 +147,10 @@ fn serve(how: &[&OsStr]) -> io::Result<ExitStatus> {
     }
 }
 
-/// Ends a guest.
-fn power_off() -> ! {
+/// Ends a guest. Linux cannot power a PVH domain off, and the toolstack does not let it begin anew.
+fn end_guest() -> ! {
     rustix::fs::sync();
-    let _ = rustix::system::reboot(rustix::system::RebootCommand::PowerOff);
+    let _ = rustix::system::reboot(rustix::system::RebootCommand::Restart);
     std::process::exit(1)
 }
 
@@ -163,5 +163,6 @@ fn end_machine(code: u8) -> ! {
     }
     // Only reached when the port is missing; process 1 must not end (the kernel would panic, which
     // ends the machine as well, and without the test bed's status).
-    power_off()
+    let _ = rustix::system::reboot(rustix::system::RebootCommand::PowerOff);
+    std::process::exit(1)
 }

@@ -241,7 +241,7 @@ fn idc_peer_dies(bench: &Bench<'_>) -> anyhow::Result<()> {
         // A program that is killed, in a guest that lives on.
         let reader = bench.stream(scope, None, &["sink", "killed"]);
         reader.wait_for("ready")?;
-        let script = "$C flood 0 killed > /tmp/flood & pid=$!
+        let script = "rm -f /tmp/flood; $C flood 0 killed > /tmp/flood 2>&1 & pid=$!
 until grep -q flows /tmp/flood; do usleep 20000; done
 kill -9 $pid";
         bench.linux(one, script)?;
@@ -258,7 +258,8 @@ fn vchan_in_linux(bench: &Bench<'_>) -> anyhow::Result<()> {
         let (there, here) = (domid(other), one.id());
         let peer = if other.is_some() { "/bin/vchan-peer" } else { bench.vchan_peer.as_str() };
         let ours = |words: &str| {
-            let script = format!("/bin/vchan {words} > /tmp/vchan 2>&1 & echo $! > /tmp/vchan.pid");
+            let script =
+                format!("rm -f /tmp/vchan; /bin/vchan {words} > /tmp/vchan 2>&1 & echo $! > /tmp/vchan.pid");
             bench.linux(one, &script)
         };
         for (role, path) in
@@ -336,7 +337,8 @@ fn no_leaks(bench: &Bench<'_>) -> anyhow::Result<()> {
 /// Whatever way a guest ends, what runs in it ends with an error that says so.
 fn ends(bench: &Bench<'_>) -> anyhow::Result<()> {
     for (how, reason) in [
-        ("echo o > /proc/sysrq-trigger", Some(Reason::PowerOff)),
+        // Linux cannot power a PVH domain off.
+        ("echo b > /proc/sysrq-trigger", Some(Reason::Reboot)),
         ("echo c > /proc/sysrq-trigger", Some(Reason::Crash)),
         ("", None),
     ] {

@@ -231,7 +231,8 @@ fn peer_dies(bench: &Bench<'_>) -> anyhow::Result<()> {
 /// The domain is destroyed, of which nobody is told: our side in Linux finds out.
 fn domain_dies(bench: &Bench<'_>) -> anyhow::Result<()> {
     let domain = bench.start("serve 0 data/vchan/echo")?;
-    let script = "$OURS connect $D /local/domain/$D/data/vchan/echo > /tmp/ours 2>&1 & ours=$!
+    let script =
+        "rm -f /tmp/ours; $OURS connect $D /local/domain/$D/data/vchan/echo > /tmp/ours 2>&1 & ours=$!
 until grep -q connected /tmp/ours; do kill -0 $ours || { cat /tmp/ours; exit 9; }; usleep 20000; done
 xl destroy $D
 if wait $ours; then echo status 0; else echo status $?; fi

@@ -109,7 +109,7 @@ impl<'a> Bench<'a> {
         ensure!(checked.contains("all checks passed"), "{checked}");
         // The grant reference, and nothing else, goes from the one to the other by hand.
         let write = format!(
-            "$P write {} 5000 > /tmp/written 2>&1 & echo $! > /tmp/writer
+            "rm -f /tmp/written; $P write {} 5000 > /tmp/written 2>&1 & echo $! > /tmp/writer
 until [ -s /tmp/written ]; do usleep 20000; done; head -n 1 /tmp/written",
             domid(server)
         );
