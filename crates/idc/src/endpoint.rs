@@ -380,6 +380,25 @@ impl<P: Platform> Pending<P> {
         self.writer.grant_ref()
     }
 
+    /// The domain that should answer.
+    pub fn peer(&self) -> DomId {
+        self.writer.peer()
+    }
+
+    /// A time limit for the `_by` functions.
+    pub fn deadline(&self, timeout: Duration) -> Deadline {
+        self.idc.deadline(timeout)
+    }
+
+    /// Waits until the peer has answered; [`complete_by`](Self::complete_by) does not wait then. The offer outlives
+    /// a deadline that passes.
+    ///
+    /// # Errors
+    /// As for [`complete_by`](Self::complete_by).
+    pub fn wait_answered_by(&mut self, deadline: Deadline) -> Result<()> {
+        self.writer.wait_connected_by(deadline)
+    }
+
     /// The peer, if it has answered.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use crate::DomId;
 use crate::channel::Channel;
@@ -65,6 +66,11 @@ impl<P: Platform> Listener<P> {
     /// Name of the service.
     pub fn service(&self) -> ServiceName {
         self.service
+    }
+
+    /// A time limit for [`accept_by`](Self::accept_by).
+    pub fn deadline(&self, timeout: Duration) -> Deadline {
+        self.idc.deadline(timeout)
     }
 
     /// Channels that are open.

@@ -90,6 +90,11 @@ impl Sdk {
         self.prefix.join(TARGET)
     }
 
+    /// Folder of headers and libraries for programs of this machine: the C library of IDC.
+    pub fn native(&self) -> PathBuf {
+        self.prefix.join("native")
+    }
+
     /// Folder of the commands; goes into `PATH` for `./configure --host=x86_64-casemate-linux-musl`.
     pub fn bin(&self) -> PathBuf {
         self.prefix.join("bin")

@@ -114,28 +114,34 @@ fn is_rust_lld(linker: &Path) -> bool {
 /// symbol local, and `_start` to be filled in. This one file lies below services without a C library, and,
 /// joined with a C library's start file, below all other programs ([`KernelFiles`](crate::KernelFiles)).
 pub fn object(tools: &Tools, library: &Path, object: &Path) -> Result<()> {
+    object_of(tools, library, object, ENTRY_POINTS)
+}
+
+/// The same for any static library of Rust below or beside a C program: what the names that match `exports` reach,
+/// with every other symbol local.
+pub fn object_of(tools: &Tools, library: &Path, object: &Path, exports: &str) -> Result<()> {
     // Files of this process's own: others may make the same object at this time.
     let own = |name: &str| object.with_extension(format!("{}.{name}", std::process::id()));
     let (log, whole, done) = (own("log"), own("whole.o"), own("new.o"));
-    let mut link = Step::new("link the kernel", &tools.linker, &log);
+    let mut link = Step::new("link an object", &tools.linker, &log);
     if is_rust_lld(&tools.linker) {
         link = link.args(["-flavor", "gnu"]);
     }
-    link.args(["-r", "--undefined-glob", ENTRY_POINTS, "-o"]).arg(&whole).arg(library).run()?;
-    localise(&tools.objcopy, &[], &whole, &done, &log)?;
+    link.args(["-r", "--undefined-glob", exports, "-o"]).arg(&whole).arg(library).run()?;
+    localise(&tools.objcopy, &[exports], &whole, &done, &log)?;
     fs::rename(&done, object).at(object)?;
     // After a failure they stay, to be looked at.
     [&whole, &log].into_iter().try_for_each(|file| fs::remove_file(file).at(file))
 }
 
-/// Makes all symbols local but the kernel's entry points and `more`.
-fn localise(objcopy: &Path, more: &[&str], from: &Path, to: &Path, log: &Path) -> Result<()> {
-    Step::new("make the kernel's symbols local", objcopy, log)
+/// Makes all symbols local but these.
+fn localise(objcopy: &Path, keep: &[&str], from: &Path, to: &Path, log: &Path) -> Result<()> {
+    Step::new("make symbols local", objcopy, log)
         // Objects of Rust carry LLVM bitcode, on which some versions of GNU ld abort.
         .args(["--remove-section=.llvmbc", "--remove-section=.llvmcmd", "--wildcard"])
         // Nothing unwinds through a kernel; debuggers follow its frame pointers.
         .args(["--remove-section=.eh_frame", "--remove-section=.rela.eh_frame"])
-        .args([ENTRY_POINTS].iter().chain(more).map(|name| format!("--keep-global-symbol={name}")))
+        .args(keep.iter().map(|name| format!("--keep-global-symbol={name}")))
         .arg(from)
         .arg(to)
         .run()
@@ -172,7 +178,7 @@ pub(crate) fn install(options: &Options, sdk: &Sdk, name: &str, object: &Path, s
         .arg(&start)
         .arg(object)
         .run()?;
-    localise(Path::new("objcopy"), &["_start"], &joined, &work.join("crt1.o"), &log)?;
+    localise(Path::new("objcopy"), &[ENTRY_POINTS, "_start"], &joined, &work.join("crt1.o"), &log)?;
     fs::remove_file(&joined).at(&joined)?;
     fs::copy(script, work.join("link.ld")).at(script)?;
     if name == LIBOS {

@@ -23,6 +23,7 @@ mod cache;
 pub mod check;
 pub mod conformance;
 mod error;
+pub mod idc;
 mod install;
 pub mod kernel;
 mod map;

@@ -5,7 +5,12 @@ use std::{cell::RefCell, env, path::PathBuf};
 use anyhow::Context;
 use sdk::{KernelFiles, Options, Sdk};
 
-use crate::{image::build::Kernel, project, ui::Ui, workspace::Workspace};
+use crate::{
+    image::build::{self, Kernel},
+    project,
+    ui::Ui,
+    workspace::Workspace,
+};
 
 /// Environment variable that names an installed SDK to use as it is.
 const SDK_VARIABLE: &str = "CASEMATE_SDK";
@@ -54,6 +59,7 @@ pub fn install(workspace: &Workspace, kernel: &Kernel, place: &Place, ui: &Ui) -
         }
     };
     let checker = project::build(command, "the check of images")?.remove("casemate-check");
+    let idc = build::idc(workspace, kernel, ui)?;
     let result = sdk::install(&Options {
         prefix: place.prefix.clone(),
         cache: workspace.target.join("sdk-cache"),
@@ -66,5 +72,9 @@ pub fn install(workspace: &Workspace, kernel: &Kernel, place: &Place, ui: &Ui) -
     if let Some(bar) = bar.into_inner() {
         bar.finish_and_clear();
     }
+    let result = result.and_then(|sdk| {
+        sdk::idc::install(&sdk, &idc, &workspace.target.join("sdk-cache/build/idc"))?;
+        Ok(sdk)
+    });
     result.context("the tool chain could not be installed (`casemate setup` installs the programs it needs)")
 }

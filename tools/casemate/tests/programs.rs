@@ -74,7 +74,7 @@ fn bad_packages_are_refused() {
         (&["new", "fn"], "something else"),
         (&["new", ".."], "does not end in a name"),
         (&["new", "Vault", "--template", "service"], "not a name for a service"),
-        (&["new", "vault", "--template", "service", "--language", "c"], "no C API of IDC"),
+        (&["new", "Vault", "--template", "service", "--language", "c"], "not a name for a service"),
         (&["new", "vault", "--language", "c", "--no-std"], "--no-std is about Rust"),
         (&["new", "vault", "--language", "cobol"], "possible values: rust, c"),
     ] {

@@ -105,8 +105,16 @@ pub const C_PROGRAM: Template = Template {
     locked: false,
 };
 
-/// A C service needs a C API of IDC, which `crates/idc` does not have yet.
-const C_SERVICE: Option<Template> = None;
+/// A service in C over IDC.
+pub const C_SERVICE: Template = Template {
+    what: "a C service over IDC",
+    files: &[
+        ("Makefile", template!("c-service.mk")),
+        ("service.c", template!("c-service.c")),
+        (".gitignore", "/@NAME@\n/@NAME@-linux\n"),
+    ],
+    locked: false,
+};
 
 /// Names that cargo, Rust or the templates have another use for.
 const RESERVED: [&str; 18] = [
@@ -153,12 +161,11 @@ pub fn new(options: &cli::New, ui: &Ui) -> anyhow::Result<ExitCode> {
 
 fn template(options: &cli::New) -> anyhow::Result<Template> {
     match (options.language, options.template) {
-        (LanguageArg::C, _) if options.no_std => bail!("--no-std is about Rust; a C program has its C library"),
+        (LanguageArg::C, _) if options.no_std => {
+            bail!("--no-std is about Rust; a C program has its C library")
+        }
         (LanguageArg::C, TemplateArg::Program) => Ok(C_PROGRAM),
-        (LanguageArg::C, TemplateArg::Service) => C_SERVICE.context(
-            "there is no C API of IDC yet, so there is no template of a service in C: take `--language rust`, or \
-             `--template program`",
-        ),
+        (LanguageArg::C, TemplateArg::Service) => Ok(C_SERVICE),
         (LanguageArg::Rust, TemplateArg::Service) => Ok(RUST_SERVICE),
         (LanguageArg::Rust, TemplateArg::Program) if options.no_std => Ok(RUST_NO_STD),
         (LanguageArg::Rust, TemplateArg::Program) => Ok(RUST_PROGRAM),

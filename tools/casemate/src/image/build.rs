@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::Context;
-use sdk::kernel::Tools;
+use sdk::{idc::IdcFiles, kernel::Tools};
 use sha2::{Digest, Sha256};
 
 use super::finish::{self, Image};
@@ -102,6 +102,35 @@ pub fn kernel(workspace: &Workspace, ui: &Ui) -> anyhow::Result<Kernel> {
     }
     let key = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
     Ok(Kernel { object, script, key, tools })
+}
+
+/// Package of the C library of IDC.
+const IDC: &str = "casemate-idc-c";
+
+/// Builds the C library of IDC, for domains over the C library and for this machine.
+///
+/// # Errors
+/// When cargo or a tool fails.
+pub fn idc(workspace: &Workspace, kernel: &Kernel, ui: &Ui) -> anyhow::Result<IdcFiles> {
+    let dir = workspace.target.join("idc");
+    let mut domain = workspace.cargo("rustc");
+    domain.args(["--quiet", "--package", IDC, "--no-default-features", "--lib", "--crate-type", "staticlib"]);
+    domain.args(["--profile", PROFILE, "--target", MUSL, "--target-dir"]).arg(&dir);
+    let no_tables = ["-C", "force-unwind-tables=no"].map(str::to_owned);
+    domain.env("CARGO_ENCODED_RUSTFLAGS", flags(&workspace.root, &workspace.root, &no_tables));
+    let mut native = workspace.cargo("build");
+    native.args(["--quiet", "--release", "--package", IDC, "--lib"]);
+    let bar = ui.spinner("building the C library of IDC");
+    let built = project::build(domain, "libidc for domains")
+        .and_then(|domain| Ok((domain, project::build(native, "libidc for Linux")?)));
+    bar.finish_and_clear();
+    let (mut domain, mut native) = built?;
+    let library = |built: &mut Built| built.remove("casemate_idc_c").context("cargo built no library of IDC");
+    let object = dir.join("idc.o");
+    sdk::kernel::object_of(&kernel.tools, &library(&mut domain)?, &object, sdk::idc::EXPORTS)?;
+    let native = library(&mut native)?;
+    let header = workspace.root.join("crates/idc-c/include/idc.h");
+    Ok(IdcFiles { header, object, shared: native.with_extension("so"), native })
 }
 
 /// Builds the images of a service. `profile` is one of cargo's; nothing for that of services.

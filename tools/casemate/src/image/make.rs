@@ -57,9 +57,10 @@ pub fn programs(sdk: &Sdk, dir: &Path, kind: Kind, ui: &Ui) -> anyhow::Result<Ve
     make(sdk, dir, kind, false, ui)?;
     let (mut right, wrong) = find(dir, kind);
     let kernel = sdk.kernel_dir(kernel_of(kind)).join("crt1.o");
-    let is_old = |program: &PathBuf| modified(program) < modified(&kernel);
+    let libraries = [kernel, sdk.sysroot().join("lib/libidc.a")];
+    let is_old = |program: &PathBuf| libraries.iter().any(|library| modified(program) < modified(library));
     if (right.is_empty() && !wrong.is_empty()) || right.iter().any(is_old) {
-        // Make does not know that the kernel is something that its programs depend on.
+        // Make does not know that the kernel and the SDK's libraries are something that its programs depend on.
         make(sdk, dir, kind, true, ui)?;
         right = find(dir, kind).0;
     }

@@ -4,6 +4,7 @@
 use std::{
     fmt::Write as _,
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
@@ -66,6 +67,10 @@ const TEMPLATES: [Template; 4] = [
 const SERVICE: &str = "new-service";
 const READY: &str = "new-service: ready\n";
 
+/// The same in C, and the client that it answers in dom0.
+const C_SERVICE: &str = "c-service";
+const C_CLIENT: &str = "examples/c-echo/client.c";
+
 /// A package, its test programs, and those that are run unless everything is asked for.
 type Package = (&'static str, fn(&Workshop<'_>) -> sdk::Result<Vec<packages::Program>>, Selection);
 
@@ -105,6 +110,7 @@ pub fn is_wanted(full: bool, report: &Report) -> bool {
     let in_modes = |name: &str| MODES.iter().any(|mode| report.wants(&format!("{mode}-{name}")));
     TEMPLATES.iter().any(|(name, ..)| in_modes(name))
         || in_modes(SERVICE)
+        || in_modes(C_SERVICE)
         || conformance::CASES.iter().any(|case| in_modes(&format!("conformance-{}", case.name)))
         || PACKAGES.iter().any(|package| wants_package(package, full, report))
         || (full && OWN_TESTS.iter().any(|(name, ..)| report.wants(&format!("standin-{name}"))))
@@ -183,6 +189,58 @@ impl Bench<'_> {
             let result = self.service(mode).map_err(|error| ui::text_of(&error));
             report.add(&name, result.into());
         }
+        for (name, mode) in wanted(C_SERVICE, report) {
+            let result = self.c_service(mode).map_err(|error| ui::text_of(&error));
+            report.add(&name, result.into());
+        }
+    }
+
+    /// The client for dom0: C, with the C library of IDC for Linux. Statically linked: dom0 has no libraries.
+    fn c_client(&self) -> anyhow::Result<PathBuf> {
+        let (program, native) = (self.dir.join("c-client"), self.sdk.native());
+        let mut cc = Command::new("cc");
+        cc.args(["-static", "-O2", "-Wall", "-Wextra", "-Werror", "-I"]).arg(native.join("include"));
+        cc.arg("-o").arg(&program).arg(self.workspace.root.join(C_CLIENT));
+        let output = cc.arg(native.join("lib/libidc.a")).arg("-lgcc_eh").output().context("cannot run cc")?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(program)
+    }
+
+    /// The service in C answers clients in C, and a client notices that the domain is destroyed.
+    fn c_service(&self, mode: Mode) -> anyhow::Result<()> {
+        let image = self.template(C_SERVICE, &new::C_SERVICE, None)?;
+        let client = self.bed.put(&self.c_client()?)?;
+        let mut config = DomainConfig::new(&image, mode);
+        config.memory_mib = MEMORY_MIB;
+        let domain = self.bed.start_domain(&config)?;
+        let id = domain.id();
+        let script = format!(
+            "set -e; {client} {id} {C_SERVICE} hello --sizes 'from dom0'
+rm -f /tmp/c-pipe; mkfifo /tmp/c-pipe
+{client} {id} {C_SERVICE} --wait > /tmp/c-pipe 2>&1 &
+client=$!
+exec 4< /tmp/c-pipe
+read line <&4
+xl destroy {id}
+if wait $client; then echo status 0; else echo status $?; fi
+echo $line
+cat <&4"
+        );
+        let result = self.bed.shell(&script, Some(self.bed.limits().scale(LIMIT)));
+        let console = domain.console().unwrap_or_default();
+        domain.destroy()?;
+        let output = result?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let parts =
+            ["HELLO\nsizes: all came back\nFROM DOM0\n", "status 1\nwaiting\n", &format!("domain {id} died")];
+        ensure!(
+            output.status == 0 && parts.iter().all(|part| text.contains(part)),
+            "status {} of dom0's part:\n{text}{}\nthe console says:\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr),
+            String::from_utf8_lossy(&console)
+        );
+        Ok(())
     }
 
     /// Writes a new package and builds its image.
