@@ -106,6 +106,15 @@ impl<P: Platform> Channel<P> {
         self.writer.peer()
     }
 
+    /// Asks the system whether the peer has gone. A wait notices that by itself; this is for a channel that was not
+    /// used for some time, before something is sent that is not to be lost.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn peer_has_gone(&self) -> Result<bool> {
+        self.reader.link.peer_has_gone()
+    }
+
     /// What has been sent, and what has been received.
     pub fn stats(&self) -> (Stats, Stats) {
         (self.writer.stats(), self.reader.stats())

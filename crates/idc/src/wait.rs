@@ -116,6 +116,11 @@ impl<P: Platform> Link<P> {
         Ok(taken)
     }
 
+    /// Asks the system whether the peer, which had bound to our port, has gone.
+    pub(crate) fn peer_has_gone(&self) -> Result<bool> {
+        Ok(self.event.status()? == PortStatus::Unbound)
+    }
+
     /// Waits until `step` is done. It looks whether there is something to do, and with [`Phase::Arm`] it asks the
     /// peer for an event before it looks.
     pub(crate) fn block(

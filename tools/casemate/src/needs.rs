@@ -71,6 +71,20 @@ pub fn needs() -> Vec<Need> {
             program("pkg-config"),
             packages(&["pkg-config"]),
         ),
+        need(
+            "libtpms",
+            "the vTPM's engine",
+            file("/usr/include/libtpms/tpm_library.h"),
+            packages(&["libtpms-dev"]),
+        ),
+        need("swtpm", "what the vTPM is compared with", program("swtpm"), packages(&["swtpm"])),
+        need(
+            "tpm2-tools",
+            "test of the vTPM",
+            program("tpm2_getrandom"),
+            packages(&["tpm2-tools", "libtss2-tcti-swtpm0", "libtss2-tcti-mssim0"]),
+        ),
+        need("openssl", "checks the vTPM's signatures", program("openssl"), packages(&["openssl"])),
         need("gdb", "`casemate run --gdb`", program("gdb"), packages(&["gdb"])),
         need(
             "Xen's headers",

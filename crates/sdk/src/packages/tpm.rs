@@ -106,9 +106,8 @@ pub fn openssl(shop: &Workshop<'_>) -> Result<PathBuf> {
     Ok(tree)
 }
 
-/// Links the TPM program for the workshop's kernel.
-pub fn programs(shop: &Workshop<'_>) -> Result<Vec<Program>> {
-    let openssl = openssl(shop)?;
+/// Unpacks Debian's libtpms; does nothing when that is done. Returns the folder with `usr`.
+fn libtpms(shop: &Workshop<'_>) -> Result<PathBuf> {
     let dir = shop.work.join("tpm");
     let log = shop.log("tpm");
     fs::create_dir_all(&dir).at(&dir)?;
@@ -117,6 +116,32 @@ pub fn programs(shop: &Workshop<'_>) -> Result<Vec<Program>> {
         let package = source::apt::unpack_binary_package("libtpms-dev", shop.cache, &libtpms, &log)?;
         (shop.report)(&format!("libtpms from {package}"));
     }
+    Ok(libtpms)
+}
+
+/// Builds or fetches what a TPM links with. Returns a folder with `libtpms.a` and `libcrypto.a`, for the environment
+/// variable `CASEMATE_TPM_LIBRARIES` of the crate casemate-libtpms.
+pub fn libraries(shop: &Workshop<'_>) -> Result<PathBuf> {
+    let (openssl, libtpms) = (openssl(shop)?, libtpms(shop)?);
+    let dir = shop.work.join("tpm-libraries");
+    fs::create_dir_all(&dir).at(&dir)?;
+    for from in [openssl.join("libcrypto.a"), libtpms.join("usr/lib/x86_64-linux-gnu/libtpms.a")] {
+        let to = dir.join(from.file_name().unwrap_or_default());
+        // Cargo looks at the time of a file: one that has not changed keeps its own.
+        let new = fs::read(&from).at(&from)?;
+        if fs::read(&to).is_ok_and(|old| old == new) {
+            continue;
+        }
+        fs::write(&to, new).at(&to)?;
+    }
+    Ok(dir)
+}
+
+/// Links the TPM program for the workshop's kernel.
+pub fn programs(shop: &Workshop<'_>) -> Result<Vec<Program>> {
+    let (openssl, libtpms) = (openssl(shop)?, libtpms(shop)?);
+    let dir = shop.work.join("tpm");
+    let log = shop.log("tpm");
     let program = dir.join("tpm.c");
     fs::write(&program, assets::text(assets::PACKAGES, "tpm.c")).at(&program)?;
     let image = dir.join(format!("tpm-{}", shop.kernel));

@@ -5,7 +5,12 @@ use std::{
     process::Command,
 };
 
-use sdk::{Sdk, check::Kind, kernel};
+use sdk::{
+    Sdk,
+    check::Kind,
+    kernel,
+    packages::{self, Workshop},
+};
 
 use super::{
     build::remaps,
@@ -47,6 +52,9 @@ const MISLEADING: [&str; 7] = [
     "CASEMATE_KERNEL",
     "CASEMATE_STD",
 ];
+
+/// The package that links with a TPM's C libraries, and the variable by which it learns where they are.
+const TPM: (&str, &str) = ("casemate-vtpm-domain", "CASEMATE_TPM_LIBRARIES");
 
 /// What to build, and with what.
 #[derive(Clone, Copy, Debug)]
@@ -93,10 +101,28 @@ impl Recipe<'_> {
         finish::relink_if_changed(self.cargo("clean", kernel, profile, &dir), &dir, self.package, &key)?;
         let mut command = self.cargo("build", kernel, profile, &dir);
         command.arg("--bins");
+        if *name == TPM.0 {
+            command.env(TPM.1, self.tpm_libraries(kernel, ui)?);
+        }
         let bar = ui.spinner(format!("building {name}"));
         let built = project::build(command, name);
         bar.finish_and_clear();
         built
+    }
+
+    /// libtpms and libcrypto; the first time takes minutes.
+    fn tpm_libraries(&self, kernel: &str, ui: &Ui) -> anyhow::Result<PathBuf> {
+        let bar = ui.spinner("libraries of the TPM");
+        let result = packages::tpm::libraries(&Workshop {
+            sdk: self.sdk,
+            cache: &self.workspace.target.join("sdk-cache"),
+            work: &self.workspace.target.join("packages").join(kernel),
+            kernel,
+            jobs: std::thread::available_parallelism().map_or(1, usize::from),
+            report: &|text| bar.set_message(text.to_owned()),
+        });
+        bar.finish_and_clear();
+        Ok(result?)
     }
 
     fn cargo(&self, subcommand: &str, kernel: &str, profile: &str, dir: &Path) -> Command {

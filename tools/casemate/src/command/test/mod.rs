@@ -9,6 +9,7 @@ mod programs;
 mod report;
 mod service;
 mod vchan;
+mod vtpm;
 mod whole;
 
 use std::process::ExitCode;
@@ -63,6 +64,7 @@ fn domains(
         || programs::is_wanted(options.full, report)
         || linux::is_wanted(report)
         || vchan::is_wanted(report)
+        || vtpm::is_wanted(report)
         || shared.into_iter().any(|(name, _)| report.wants(name))
     {
         let bed = session::open(workspace, &options.bed, DOMAINS_MIB, ui)?;
@@ -71,6 +73,7 @@ fn domains(
         programs::run(&bed, workspace, options.full, report, ui);
         vchan::run(&bed, workspace, images, report, ui)?;
         linux::run(&bed, workspace, images, options.full, report, ui)?;
+        vtpm::run(&bed, workspace, report, ui);
         whole::in_shared_bed(&bed, workspace, images, options.full, report, ui)?;
         report.add("bed-shutdown", bed.shutdown().into());
     }

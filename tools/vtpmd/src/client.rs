@@ -1,0 +1,147 @@
+//! IDC A from the client's side: requests to a vTPM domain, over a channel that is made anew when it breaks.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use idc::{Channel, Config, DomId, Idc};
+use vtpm::frame::{Answer, FRAME_MAX, Kind, Request, Status};
+use vtpm::service::NAME;
+
+/// Two pages hold the longest frame.
+const CONFIG: Config = Config {
+    pages: 2,
+    slots: 0,
+    pool: 0,
+    max_peer_pages: 16,
+    max_message: FRAME_MAX,
+    spin: idc::Spin::Adaptive,
+};
+
+/// A channel that was silent for longer is looked at before it is used: its peer may have died meanwhile, and a command
+/// that was put into a dead channel has to be reported as lost, though it never ran.
+const SILENCE: Duration = Duration::from_millis(1);
+
+/// A client of one vTPM domain.
+#[derive(Debug)]
+pub struct Client {
+    idc: Idc,
+    domid: DomId,
+    /// How long to wait for the service.
+    patience: Duration,
+    channel: Option<Channel>,
+    /// When the channel was last known to work.
+    proven: Instant,
+    sequence: u32,
+}
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// How it ended.
+    pub status: Status,
+    /// Answer or result.
+    pub contents: Vec<u8>,
+}
+
+impl Client {
+    /// A client that connects when it is first needed.
+    pub fn new(idc: &Idc, domid: DomId, patience: Duration) -> Client {
+        Client { idc: idc.clone(), domid, patience, channel: None, proven: Instant::now(), sequence: 0 }
+    }
+
+    /// The vTPM's domain.
+    pub fn domid(&self) -> DomId {
+        self.domid
+    }
+
+    /// From now on the vTPM is in this domain (it was restarted).
+    pub fn move_to(&mut self, domid: DomId) {
+        if self.domid != domid {
+            self.domid = domid;
+            self.channel = None;
+        }
+    }
+
+    /// The number that the next request will have.
+    pub fn next_sequence(&self) -> u32 {
+        self.sequence.wrapping_add(1)
+    }
+
+    /// Connects, if there is no channel.
+    ///
+    /// # Errors
+    /// IDC's.
+    pub fn connect(&mut self) -> Result<&mut Channel> {
+        if self.channel.is_none() {
+            let deadline = self.idc.deadline(self.patience);
+            let channel = Channel::dial(&self.idc, self.domid, NAME, &CONFIG, deadline)?;
+            self.channel = Some(channel);
+        }
+        self.channel.as_mut().context("no channel")
+    }
+
+    /// Asks for something. A channel that was dead before is made anew; if it dies while the request is under way, that
+    /// is an error, since nobody knows whether the TPM ran the command.
+    ///
+    /// # Errors
+    /// IDC's, and an answer that is none.
+    pub fn request(&mut self, kind: Kind, locality: u8, contents: &[u8]) -> Result<Reply> {
+        let sequence = self.next_sequence();
+        let request = Request { kind, locality, sequence, contents };
+        let bytes = request.to_bytes();
+        self.drop_if_dead();
+        // Nothing was sent if the send fails, so it can be made again, once.
+        if self.connect()?.send(&bytes).is_err() {
+            self.channel = None;
+            self.connect()?.send(&bytes)?;
+        }
+        self.sequence = sequence;
+        let reply = self.reply(&request);
+        if reply.is_err() {
+            self.channel = None;
+        }
+        self.proven = Instant::now();
+        reply
+    }
+
+    /// Looks whether the peer of a silent channel still lives.
+    fn drop_if_dead(&mut self) {
+        let Some(channel) = &self.channel else { return };
+        if self.proven.elapsed() < SILENCE {
+            return;
+        }
+        if !matches!(channel.peer_has_gone(), Ok(false)) {
+            self.channel = None;
+        }
+    }
+
+    fn reply(&mut self, request: &Request<'_>) -> Result<Reply> {
+        let domid = self.domid;
+        let bytes = self.connect()?.recv()?;
+        let bytes =
+            bytes.with_context(|| format!("domain {domid} ended the channel: may this domain use it?"))?;
+        let Answer { status, contents, .. } = Answer::parse(&bytes, request)?;
+        Ok(Reply { status, contents: contents.to_vec() })
+    }
+
+    /// Asks for something that has to succeed.
+    ///
+    /// # Errors
+    /// See [`request`](Self::request), and every status but success.
+    pub fn demand(&mut self, kind: Kind, contents: &[u8]) -> Result<Vec<u8>> {
+        match self.request(kind, 0, contents)? {
+            Reply { status: Status::Ok, contents } => Ok(contents),
+            Reply { status, .. } => bail!("{status}"),
+        }
+    }
+
+    /// What the instance says about itself.
+    ///
+    /// # Errors
+    /// See [`demand`](Self::demand).
+    pub fn info(&mut self) -> Result<Vec<(String, String)>> {
+        let text = String::from_utf8(self.demand(Kind::Info, &[])?).context("the information is no text")?;
+        let pair = |line: &str| line.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+        Ok(text.lines().filter_map(pair).collect())
+    }
+}

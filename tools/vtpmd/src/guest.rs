@@ -1,0 +1,91 @@
+//! The user domain's daemon: `/dev/tpm0` and `/dev/tpmrm0`, answered by the vTPM domain.
+//!
+//! The kernel's `tpm_vtpm_proxy` gives a descriptor from which one command at a time is read, and to which its answer is
+//! written. Two things are not for the TPM: the proxy's own command that sets the locality, and commands while the vTPM
+//! domain cannot be reached, which get a failure as the answer, so that nobody in the guest waits for ever.
+
+use std::io::{Read, Write};
+
+use anyhow::{Context, Result};
+use vtpm::command::{Command, Family, answer, code, failure};
+use vtpm::frame::{CONTENTS_MAX, Kind, Status};
+
+use crate::client::{Client, Reply};
+
+/// `TPM2_CC_SET_LOCALITY` and `TPM_ORD_SET_LOCALITY` of `linux/vtpm_proxy.h`: the next byte is the locality.
+const SET_LOCALITY: u32 = 0x2000_1000;
+
+/// What a device's daemon does, apart from the device.
+#[derive(Debug)]
+pub struct Guest {
+    client: Client,
+    family: Family,
+    /// Tells a failure once, until it is over.
+    down: bool,
+}
+
+impl Guest {
+    /// Connects to the vTPM and asks which family it is.
+    ///
+    /// # Errors
+    /// It is not there, or does not let this domain in.
+    pub fn connect(mut client: Client) -> Result<Guest> {
+        let info = client.info()?;
+        let value = info.iter().find(|(key, _)| key == "family").map(|(_, value)| value.as_str());
+        let family = crate::registry::family(value.unwrap_or_default())?;
+        Ok(Guest { client, family, down: false })
+    }
+
+    /// The family.
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    /// The answer to a command that the kernel has for us.
+    pub fn answer(&mut self, bytes: &[u8]) -> Vec<u8> {
+        if let Ok(command) = Command::parse(bytes, self.family)
+            && command.code == SET_LOCALITY
+        {
+            // This domain has locality 0 only, and commands carry it anyway.
+            return match bytes.get(10..) {
+                Some([0]) => answer(self.family, code::SUCCESS),
+                _ => answer(self.family, code::LOCALITY),
+            };
+        }
+        match self.client.request(Kind::Command, 0, bytes) {
+            Ok(Reply { status: Status::Ok, contents }) => {
+                if std::mem::take(&mut self.down) {
+                    eprintln!("vtpmd: the vTPM is back");
+                }
+                contents
+            }
+            Ok(Reply { status, .. }) => self.failed(&status),
+            Err(error) => self.failed(&format!("{error:#}")),
+        }
+    }
+
+    fn failed(&mut self, why: &dyn std::fmt::Display) -> Vec<u8> {
+        if !std::mem::replace(&mut self.down, true) {
+            eprintln!("vtpmd: the vTPM does not answer: {why}");
+        }
+        failure(self.family)
+    }
+
+    /// Serves a device until it ends.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn run(&mut self, mut device: impl Read + Write) -> Result<()> {
+        let mut buf = vec![0; CONTENTS_MAX];
+        loop {
+            let len = match device.read(&mut buf) {
+                Ok(0) => return Ok(()),
+                Ok(len) => len,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error).context("cannot read from the TPM device"),
+            };
+            let answer = self.answer(&buf[..len]);
+            device.write_all(&answer).context("cannot write to the TPM device")?;
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! `vtpmd`: see the library's documentation.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, Parser, Subcommand};
+use idc::{DomId, Idc};
+use serde_json::json;
+use vtpm::frame::{Kind, LOCALITY_MAX, Status};
+use vtpmd::client::Client;
+use vtpmd::device::Device;
+use vtpmd::guest::Guest;
+use vtpmd::manager::Manager;
+use vtpmd::proxy::{Place, Protocol, Sockets, Tpm};
+use vtpmd::registry::{Binding, Registry, family};
+
+/// The Linux side of the vTPM.
+#[derive(Debug, Parser)]
+#[command(name = "vtpmd", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// Use hosted processes below this directory instead of Xen, for debugging
+    #[arg(long, global = true, value_name = "DIRECTORY")]
+    hosted: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// In a user domain: make /dev/tpm0, answered by the vTPM domain
+    Guest {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// In dom0: offer the TPM of a vTPM domain on sockets for tpm2-tools
+    ///
+    /// With tcp:2321 the TCTI is swtpm:host=127.0.0.1,port=2321 (or mssim:...).
+    Proxy {
+        #[command(flatten)]
+        target: Target,
+        /// Where to listen: tcp:PORT (loopback; PORT+1 is for control) or unix:PATH (PATH.ctrl is for control)
+        #[arg(long, default_value = "tcp:2321")]
+        listen: Place,
+        /// What clients speak
+        #[arg(long, value_enum, default_value_t = Protocol::Swtpm)]
+        protocol: Protocol,
+        /// Highest locality that clients may use
+        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=i64::from(LOCALITY_MAX)))]
+        max_locality: u8,
+    },
+    /// In dom0: keep sealed state, leases and keys for vTPM domains
+    Manager {
+        #[command(flatten)]
+        dirs: Dirs,
+        /// This domain's id, for hosted processes (on Xen it is known)
+        #[arg(long, default_value_t = 0)]
+        domid: u16,
+    },
+    /// In dom0: make, list and remove instances; say which domains run and use them
+    #[command(subcommand)]
+    Instance(InstanceCommand),
+    /// Ask a vTPM domain something
+    #[command(subcommand)]
+    Ask(AskCommand),
+}
+
+#[derive(Debug, Args)]
+struct Target {
+    /// The vTPM's domain
+    #[arg(long, value_name = "N")]
+    domid: u16,
+    /// How long to wait for the vTPM
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    patience: u32,
+    /// Which hosted domain this is (default: any)
+    #[arg(long, value_name = "N")]
+    own_domid: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+struct Dirs {
+    /// Where instances are kept
+    #[arg(long, default_value = Registry::STATE, value_name = "DIRECTORY")]
+    state: PathBuf,
+    /// Where it is kept which domain runs what; empty after a reboot
+    #[arg(long, default_value = Registry::RUN, value_name = "DIRECTORY")]
+    run: PathBuf,
+    /// File of the master key (default: master.key in the state directory)
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Dirs {
+    fn open(&self) -> Result<Registry> {
+        Registry::open(&self.state, &self.run)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum InstanceCommand {
+    /// Make an instance
+    Create {
+        /// Its name
+        name: String,
+        /// Generation of the TPM: 2.0 or 1.2
+        #[arg(long, default_value = "2.0")]
+        tpm: String,
+        #[command(flatten)]
+        dirs: Dirs,
+    },
+    /// List all instances
+    List {
+        #[command(flatten)]
+        dirs: Dirs,
+    },
+    /// Say that a domain runs an instance; it must not run yet
+    Bind {
+        /// Name or UUID
+        name: String,
+        /// The vTPM domain
+        #[arg(long, value_name = "N")]
+        domid: u16,
+        /// A guest that may use it; more than once for several
+        #[arg(long, value_name = "N")]
+        guest: Vec<u16>,
+        /// The guests have run already with this TPM: their measurements are lost, and the PCRs will say so
+        #[arg(long)]
+        running: bool,
+        #[command(flatten)]
+        dirs: Dirs,
+    },
+    /// Say that no domain runs an instance
+    Unbind {
+        /// Name or UUID
+        name: String,
+        #[command(flatten)]
+        dirs: Dirs,
+    },
+    /// Remove an instance and its state for ever
+    Destroy {
+        /// Name or UUID
+        name: String,
+        #[command(flatten)]
+        dirs: Dirs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum AskCommand {
+    /// What it says about itself
+    Info {
+        #[command(flatten)]
+        target: Target,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// To run TPM commands, in hexadecimal; prints the answers, one a line
+    Command {
+        #[command(flatten)]
+        target: Target,
+        /// Locality of the commands
+        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=i64::from(LOCALITY_MAX)))]
+        locality: u8,
+        /// The commands, with their headers
+        #[arg(required = true, value_name = "HEX")]
+        commands: Vec<String>,
+    },
+    /// To reset the TPM, as a reset of the guest does
+    Reset {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// To save everything and stop
+    Suspend {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// To go on after a suspend
+    Resume {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// To let a guest in
+    Attach {
+        #[command(flatten)]
+        target: Target,
+        /// The guest
+        #[arg(long, value_name = "N")]
+        guest: u16,
+    },
+    /// To let a guest in no more
+    Detach {
+        #[command(flatten)]
+        target: Target,
+        /// The guest
+        #[arg(long, value_name = "N")]
+        guest: u16,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vtpmd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    match &cli.command {
+        Command::Guest { target } => {
+            let mut guest = Guest::connect(client(cli, target)?)?;
+            let device = Device::new(guest.family())?;
+            println!(
+                "vtpmd: /dev/tpm{} is a TPM {} in domain {}",
+                device.number,
+                guest.family().name(),
+                target.domid
+            );
+            guest.run(device.end())
+        }
+        Command::Proxy { target, listen, protocol, max_locality } => {
+            let idc = idc(cli, target.own_domid)?;
+            let tpm = Tpm::new(target.client(&idc), target.client(&idc), *max_locality)?;
+            let sockets = Sockets::listen(listen)?;
+            println!("vtpmd: the TPM of domain {} is at {:?}", target.domid, sockets.place());
+            sockets.run(*protocol, &Arc::new(tpm));
+            Ok(())
+        }
+        Command::Manager { dirs, domid } => {
+            let registry = dirs.open()?;
+            let master = registry.master(dirs.key.as_deref())?;
+            let idc = idc(cli, Some(*domid))?;
+            let own = idc.domid()?;
+            Manager::new(registry, master, own)?.run(&idc)
+        }
+        Command::Instance(command) => instance(command),
+        Command::Ask(command) => ask(cli, command),
+    }
+}
+
+fn idc(cli: &Cli, own: Option<u16>) -> Result<Idc> {
+    vtpmd::open_idc(cli.hosted.as_deref(), own).context("there is no IDC")
+}
+
+fn client(cli: &Cli, target: &Target) -> Result<Client> {
+    Ok(target.client(&idc(cli, target.own_domid)?))
+}
+
+impl Target {
+    fn client(&self, idc: &Idc) -> Client {
+        Client::new(idc, DomId(self.domid), Duration::from_secs(self.patience.into()))
+    }
+}
+
+fn instance(command: &InstanceCommand) -> Result<()> {
+    match command {
+        InstanceCommand::Create { name, tpm, dirs } => {
+            let registry = dirs.open()?;
+            let master = registry.master(dirs.key.as_deref())?;
+            let instance = registry.create(&master, name, family(tpm)?)?;
+            if dirs.json {
+                println!("{}", json!(instance));
+            } else {
+                println!("{} {} TPM {}", instance.uuid, instance.name, instance.family);
+            }
+        }
+        InstanceCommand::List { dirs } => {
+            let registry = dirs.open()?;
+            let mut rows = Vec::new();
+            for instance in registry.list()? {
+                let binding = registry.binding(&instance.id()?)?;
+                rows.push(json!({ "instance": instance, "binding": binding }));
+                if !dirs.json {
+                    let state = binding.map_or("stopped".to_owned(), |binding| {
+                        let guests: Vec<_> = binding.guests.iter().map(ToString::to_string).collect();
+                        format!("domain {}, guests {}", binding.domid, guests.join(","))
+                    });
+                    println!("{} TPM {} {} {state}", instance.uuid, instance.family, instance.name);
+                }
+            }
+            if dirs.json {
+                println!("{}", json!(rows));
+            }
+        }
+        InstanceCommand::Bind { name, domid, guest, running, dirs } => {
+            let registry = dirs.open()?;
+            let uuid = registry.find(name)?.id()?;
+            registry.bind(&uuid, &Binding { domid: *domid, guests: guest.clone(), fresh: !running })?;
+        }
+        InstanceCommand::Unbind { name, dirs } => {
+            let registry = dirs.open()?;
+            registry.unbind(&registry.find(name)?.id()?)?;
+        }
+        InstanceCommand::Destroy { name, dirs } => {
+            let registry = dirs.open()?;
+            registry.destroy(&registry.find(name)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> =
+        text.chars().map(|c| c.to_digit(16).and_then(|digit| digit.try_into().ok())).collect();
+    let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
+    Some(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+}
+
+fn ask(cli: &Cli, command: &AskCommand) -> Result<()> {
+    let (target, kind, contents) = match command {
+        AskCommand::Info { target, json } => {
+            let info = client(cli, target)?.info()?;
+            if *json {
+                let object: serde_json::Map<_, _> =
+                    info.into_iter().map(|(key, value)| (key, json!(value))).collect();
+                println!("{}", serde_json::Value::from(object));
+            } else {
+                info.iter().for_each(|(key, value)| println!("{key}={value}"));
+            }
+            return Ok(());
+        }
+        AskCommand::Command { target, locality, commands } => {
+            let mut client = client(cli, target)?;
+            for command in commands {
+                let bytes = from_hex(command).with_context(|| format!("`{command}` is not hexadecimal"))?;
+                let reply = client.request(Kind::Command, *locality, &bytes)?;
+                ensure!(reply.status == Status::Ok, "{}", reply.status);
+                println!("{}", reply.contents.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+            }
+            return Ok(());
+        }
+        AskCommand::Reset { target } => (target, Kind::Reset, Vec::new()),
+        AskCommand::Suspend { target } => (target, Kind::Suspend, Vec::new()),
+        AskCommand::Resume { target } => (target, Kind::Resume, Vec::new()),
+        AskCommand::Attach { target, guest } => {
+            let [low, high] = guest.to_le_bytes();
+            (target, Kind::Attach, vec![low, high, 0])
+        }
+        AskCommand::Detach { target, guest } => (target, Kind::Detach, guest.to_le_bytes().to_vec()),
+    };
+    let rest = client(cli, target)?.demand(kind, &contents)?;
+    if !rest.is_empty() {
+        bail!("the vTPM answered more than was expected");
+    }
+    Ok(())
+}
