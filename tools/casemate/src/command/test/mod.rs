@@ -1,5 +1,6 @@
 //! `casemate test`: everything that can be tested, one line each.
 
+mod conformance;
 mod guest;
 mod hosted;
 mod judge;
@@ -65,12 +66,14 @@ fn domains(
         || linux::is_wanted(report)
         || vchan::is_wanted(report)
         || vtpm::is_wanted(report)
+        || conformance::is_wanted(report)
         || shared.into_iter().any(|(name, _)| report.wants(name))
     {
         let bed = session::open(workspace, &options.bed, DOMAINS_MIB, ui)?;
         guest::run(&bed, &tests, report, ui);
         service::run(&bed, workspace, images, report, ui)?;
         programs::run(&bed, workspace, options.full, report, ui);
+        conformance::run(&bed, workspace, images, report, ui)?;
         vchan::run(&bed, workspace, images, report, ui)?;
         linux::run(&bed, workspace, images, options.full, report, ui)?;
         vtpm::run(&bed, workspace, report, ui);
