@@ -331,7 +331,8 @@ mod tests {
     #[test]
     fn every_violation_has_its_number() {
         let header = include_str!("code.rs");
-        for reason in Violation::ALL {
+        // The C API has no vchan.
+        for reason in Violation::ALL.iter().filter(|reason| !reason.name().starts_with("Vchan")) {
             let mut name = String::from("IDC_REASON");
             for letter in reason.name().chars() {
                 if letter.is_ascii_uppercase() {

@@ -157,9 +157,8 @@ where
                 Ok(None) => {}
                 Err(NameError::Store(error)) => return Err(error),
                 Err(NameError::Nonsense) => {
-                    let reason = Violation::VchanName;
-                    idc.counters.violation(reason);
-                    return Err(Error::PeerMisbehaved { peer, reason });
+                    idc.counters.violation(Violation::VchanName);
+                    return Err(nonsense_of(peer));
                 }
             }
             if introduced(&mut store, peer)? == Some(false) {
@@ -172,6 +171,11 @@ where
             store.changed(now.saturating_add(ALIVE_SLICE).min(deadline.0))?;
         }
     }
+}
+
+/// What a peer did that left nonsense in xenstore.
+fn nonsense_of(peer: DomId) -> Error {
+    Error::PeerMisbehaved { peer, reason: Violation::VchanName }
 }
 
 #[cfg(test)]
@@ -229,6 +233,10 @@ mod tests {
         for nonsense in ["", "x", "-1", "4294967296", "7 7", "\u{fffd}"] {
             store.0.insert("data/v/ring-ref".to_string(), nonsense.as_bytes().to_vec());
             assert!(matches!(look_up(&mut store, "data/v"), Err(NameError::Nonsense)), "{nonsense:?}");
+            let Error::PeerMisbehaved { peer, reason } = nonsense_of(DomId(9)) else {
+                panic!("{nonsense:?}")
+            };
+            assert_eq!((peer, reason), (DomId(9), Violation::VchanName));
         }
         store.0.remove("data/v/ring-ref");
         assert!(matches!(look_up(&mut store, "data/v"), Ok(None)), "half of it is not enough");
