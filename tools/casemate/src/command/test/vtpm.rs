@@ -99,6 +99,8 @@ impl Bench<'_> {
     fn start(&self, mode: Mode) -> anyhow::Result<Domain> {
         let mut config = DomainConfig::new(&self.image.path, mode);
         config.memory_mib = MEMORY_MIB;
+        // A manager that runs already would refuse a domain that it has not heard of.
+        self.script(mode, STOP_MANAGER)?;
         config.cmdline = format!("patience={}", self.bed.limits().scale(LIMIT).as_secs());
         let domain = self.bed.start_domain(&config)?;
         self.script(mode, &format!("$VTPMD instance bind it --domid {} $DIRS\n{MANAGER}", domain.id()))?;
@@ -204,8 +206,9 @@ grep -c '^............{SUCCESS}' $DIR/answers || true
 }
 
 /// Starts the manager, or restarts it.
-const MANAGER: &str = "if [ -e $DIR/pid ]; then kill $(cat $DIR/pid); while kill -0 $(cat $DIR/pid) 2> /dev/null; do :; done; fi
+const MANAGER: &str =
+    "if [ -e $DIR/pid ]; then kill $(cat $DIR/pid); while [ -e /proc/$(cat $DIR/pid)/exe ]; do :; done; fi
 $VTPMD manager $DIRS >> $DIR/manager.log 2>&1 &
 echo $! > $DIR/pid";
 
-const STOP_MANAGER: &str = "kill $(cat $DIR/pid)";
+const STOP_MANAGER: &str = "if [ -e $DIR/pid ]; then kill $(cat $DIR/pid); while [ -e /proc/$(cat $DIR/pid)/exe ]; do :; done; rm $DIR/pid; fi";
