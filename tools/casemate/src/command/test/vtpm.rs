@@ -32,7 +32,7 @@ const READ_PCR: &str = "8001000000140000017e00000001000b03000001";
 const EXTEND_PCR: &str = "80020000004100000182000000100000000940000009000000000000000001000b1111\
                           111111111111111111111111111111111111111111111111111111111111";
 /// SHA-256 of 32 zeros and that digest.
-const EXTENDED: &str = "8878b15a7d6a3a4f464e8f9f42591dbc0cf4bee0a0ec309003d2b2ee53655ef8";
+const EXTENDED: &str = "8878b15a7d6a3a4f464e8f9f42591dbc0cf4bedea0ec309003d2b2ee53655ef8";
 /// A counter in non-volatile memory at 0x01500000.
 const DEFINE_COUNTER: &str =
     "80020000002d0000012a40000001000000094000000900000000000000000e01500000000b0206001600000008";
@@ -99,6 +99,8 @@ impl Bench<'_> {
     fn start(&self, mode: Mode) -> anyhow::Result<Domain> {
         let mut config = DomainConfig::new(&self.image.path, mode);
         config.memory_mib = MEMORY_MIB;
+        // A manager that runs already would refuse a domain that it has not heard of.
+        self.script(mode, STOP_MANAGER)?;
         config.cmdline = format!("patience={}", self.bed.limits().scale(LIMIT).as_secs());
         let domain = self.bed.start_domain(&config)?;
         self.script(mode, &format!("$VTPMD instance bind it --domid {} $DIRS\n{MANAGER}", domain.id()))?;
@@ -204,8 +206,9 @@ grep -c '^............{SUCCESS}' $DIR/answers || true
 }
 
 /// Starts the manager, or restarts it.
-const MANAGER: &str = "if [ -e $DIR/pid ]; then kill $(cat $DIR/pid); while kill -0 $(cat $DIR/pid) 2> /dev/null; do :; done; fi
+const MANAGER: &str =
+    "if [ -e $DIR/pid ]; then kill $(cat $DIR/pid); while [ -e /proc/$(cat $DIR/pid)/exe ]; do :; done; fi
 $VTPMD manager $DIRS >> $DIR/manager.log 2>&1 &
 echo $! > $DIR/pid";
 
-const STOP_MANAGER: &str = "kill $(cat $DIR/pid)";
+const STOP_MANAGER: &str = "if [ -e $DIR/pid ]; then kill $(cat $DIR/pid); while [ -e /proc/$(cat $DIR/pid)/exe ]; do :; done; rm $DIR/pid; fi";
