@@ -222,7 +222,7 @@ fn loans_client<P: Platform>(side: &mut Side<'_, P>) -> Outcome {
     say("append", loan.append(two))?;
     say("commit", loan.commit())?;
     // One that is given up is not sent.
-    drop(say("reserve", channel.writer().reserve_by(10, deadline))?);
+    let _ = say("reserve", channel.writer().reserve_by(10, deadline))?;
     say("send", channel.send_by(b"last", deadline))?;
     say("finish", channel.finish())?;
     ensure(say("the end", channel.recv_by(deadline))?.is_none(), "more than was sent")
