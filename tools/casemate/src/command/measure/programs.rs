@@ -63,9 +63,9 @@ pub fn sizes(workspace: &Workspace, numbers: &mut Numbers, ui: &Ui) -> anyhow::R
     ensure!(strip.context("cannot run strip")?.success(), "strip failed");
     numbers.images.insert("hello in C".to_owned(), fs::metadata(&stripped)?.len());
     for (name, template, profile) in [
-        ("hello without std", &new::RUST_NO_STD, None),
-        ("hello with std", &new::RUST_PROGRAM, None),
-        ("hello with std, --profile small", &new::RUST_PROGRAM, Some("small")),
+        ("casemate new --no-std", &new::RUST_NO_STD, None),
+        ("casemate new", &new::RUST_PROGRAM, None),
+        ("casemate new, --profile small", &new::RUST_PROGRAM, Some("small")),
     ] {
         let folder = dir.join(format!("hello{}", numbers.images.len()));
         template.write(workspace, &folder, "hello")?;
