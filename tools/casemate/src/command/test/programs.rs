@@ -3,6 +3,7 @@
 
 use std::{
     fmt::Write as _,
+    fs,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -63,6 +64,10 @@ const TEMPLATES: [Template; 4] = [
     ("hello-no-std", &new::RUST_NO_STD, None, &["one"], "Hello from hello-no-std, with 1 words.\n"),
 ];
 
+/// A program that uses what std offers, in the place of a template's.
+const FEATURES: &str = "std-features";
+const FEATURES_SOURCE: &str = include_str!("../../../../../tests/programs/std-features.rs");
+
 /// The service that `casemate new` writes, and what it prints when it can be reached.
 const SERVICE: &str = "new-service";
 const READY: &str = "new-service: ready\n";
@@ -109,6 +114,7 @@ const OWN_TESTS: [OwnTests; 6] = [
 pub fn is_wanted(full: bool, report: &Report) -> bool {
     let in_modes = |name: &str| MODES.iter().any(|mode| report.wants(&format!("{mode}-{name}")));
     TEMPLATES.iter().any(|(name, ..)| in_modes(name))
+        || in_modes(FEATURES)
         || in_modes(SERVICE)
         || in_modes(C_SERVICE)
         || conformance::CASES.iter().any(|case| in_modes(&format!("conformance-{}", case.name)))
@@ -185,6 +191,7 @@ impl Bench<'_> {
                 report.add(&name, self.run(&program, mode));
             }
         }
+        self.features(report);
         for (name, mode) in wanted(SERVICE, report) {
             let result = self.service(mode).map_err(|error| ui::text_of(&error));
             report.add(&name, result.into());
@@ -243,6 +250,34 @@ cat <&4"
         Ok(())
     }
 
+    fn features(&self, report: &mut Report) {
+        let modes = wanted(FEATURES, report);
+        if modes.is_empty() {
+            return;
+        }
+        let dir = self.dir.join(FEATURES);
+        let write = || {
+            new::RUST_PROGRAM.write(self.workspace, &dir, FEATURES)?;
+            let source = dir.join("src/main.rs");
+            fs::write(&source, FEATURES_SOURCE)
+                .with_context(|| format!("cannot write {}", source.display()))?;
+            self.image(&dir, None)
+        };
+        let image = match write() {
+            Ok(image) => image,
+            Err(error) => {
+                return report.add(&format!("build-{FEATURES}"), Verdict::Failure(ui::text_of(&error)));
+            }
+        };
+        let words = ["env.COLOUR=green", "env.RUST_BACKTRACE=full", "one", "two words"];
+        let judge = |status, text: &str| expect(status, text, 3, "std: good\n");
+        let words = words.iter().map(ToString::to_string).collect();
+        let program = Program { image: &image, words, input: "", judge: &judge };
+        for (name, mode) in modes {
+            report.add(&name, self.run(&program, mode));
+        }
+    }
+
     /// Writes a new package and builds its image.
     fn template(
         &self,
@@ -252,6 +287,11 @@ cat <&4"
     ) -> anyhow::Result<PathBuf> {
         let dir = self.dir.join(name);
         template.write(self.workspace, &dir, name)?;
+        self.image(&dir, profile)
+    }
+
+    /// Builds the one image of the package in a folder.
+    fn image(&self, dir: &Path, profile: Option<&str>) -> anyhow::Result<PathBuf> {
         let source = Source::named(self.workspace, &dir.display().to_string())?;
         let images = Builder::new(self.workspace, profile, self.ui).images(&source)?;
         ensure!(images.len() == 1, "{} has {} images", dir.display(), images.len());
