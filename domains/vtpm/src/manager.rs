@@ -41,7 +41,8 @@ pub struct ManagerLink {
 }
 
 fn dial(idc: &Idc, manager: DomId, deadline: Deadline) -> Result<Channel, idc::Error> {
-    let config = Config::default().with_pages(PAGES).with_max_message(MESSAGE_MAX);
+    let config =
+        Config::default().with_pages(PAGES).with_max_message(MESSAGE_MAX).with_spin(idc::Spin::Never);
     Channel::dial(idc, manager, link::SERVICE, &config, deadline)
 }
 

@@ -14,7 +14,7 @@ const CONFIG: Config = Config {
     pool: 0,
     max_peer_pages: 16,
     max_message: FRAME_MAX,
-    spin: idc::Spin::Adaptive,
+    spin: idc::Spin::Never,
 };
 
 /// A channel that was silent for longer is looked at before it is used: its peer may have died meanwhile, and a command
