@@ -77,7 +77,8 @@ pub fn destroy(domid: u16) -> Result<(), String> {
     Err(format!("xl destroy failed:\n{}", text(&output.stderr)))
 }
 
-/// State of a domain; `None` when there is no such domain.
+/// State of a domain; `None` when there is no such domain. One that was destroyed is no more, even if Xen lists it for
+/// as long as somebody has its pages mapped; that may be this program, which lets go of them when it hears of the end.
 ///
 /// # Errors
 /// What `xl` says.
@@ -92,12 +93,14 @@ pub fn state(domid: u16) -> Result<Option<DomainState>, String> {
         }
         return Err(format!("xl list failed:\n{stderr}"));
     }
-    stdout
-        .lines()
-        .nth(1)
-        .and_then(parse_state)
-        .map(Some)
-        .ok_or_else(|| format!("xl list printed something unknown:\n{stdout}"))
+    let state = stdout.lines().nth(1).and_then(parse_state);
+    let state = state.ok_or_else(|| format!("xl list printed something unknown:\n{stdout}"))?;
+    Ok((!is_dying(&state)).then_some(state))
+}
+
+/// The last flag: destroyed, and not all of it has gone yet.
+fn is_dying(state: &DomainState) -> bool {
+    state.flags.ends_with('d')
 }
 
 /// Xen's log.
@@ -210,6 +213,9 @@ mod tests {
         let state = parse_state(line).unwrap();
         assert_eq!(state.flags, "---s--");
         assert_eq!((state.memory_mib, state.cpu_seconds, state.reason), (32, 0.4, Some(Reason::Crash)));
+        assert!(!is_dying(&state));
+        let line = "(null) 7 0 1 --p--d 3.1 27b0019e-32c8-46bc-b2a3-061039f6739e - -";
+        assert!(is_dying(&parse_state(line).unwrap()));
         assert!(parse_state("xpv 1 32").is_none());
     }
 

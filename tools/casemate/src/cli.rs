@@ -319,9 +319,9 @@ pub struct Test {
     /// Also what takes long.
     #[arg(long)]
     pub full: bool,
-    /// Run only tests whose name contains this, and no hosted ones.
-    #[arg(long, value_name = "TEXT")]
-    pub only: Option<String>,
+    /// Run only tests whose name contains this, and no hosted ones; may be given several times.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub only: Vec<String>,
     /// Write the results as JUnit XML.
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,

@@ -153,7 +153,6 @@ fn a_c_program_runs_as_a_process_and_becomes_an_image() {
     let dir = dir.join("greeter");
     let said = succeeds(&dir, &["run", "--hosted", ".", "--", "one", "two three"]);
     assert_eq!(said, "Hello from greeter, with 2 words: one two three\n");
-    let process = dir.join("greeter");
     let said = refused(&dir, &["run", "./greeter"]);
     assert!(said.contains("stand-in") && said.contains("--hosted"), "{said}");
     // The same Makefile again, for the other kernel.
@@ -163,7 +162,7 @@ fn a_c_program_runs_as_a_process_and_becomes_an_image() {
     let said = refused(&dir, &["run", "--hosted", "./greeter"]);
     assert!(said.contains("CASEMATE_KERNEL=standin"), "{said}");
     // Functions and lines of C.
-    let main = address_of(&process, |name| name == "main");
+    let main = address_of(&dir.join("greeter.debug"), |name| name == "main");
     let frame = format!("  #0 {main:#x}\n");
     fs::write(dir.join("console"), &frame).unwrap();
     let named = succeeds(&dir, &["symbolize", "greeter", "console"]);

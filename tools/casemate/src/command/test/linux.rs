@@ -57,6 +57,12 @@ const TESTS: [(&str, LinuxTest); 13] = [
     ("linux-does-not-boot", does_not_boot),
 ];
 
+/// The last one of each mode, when all guests have ended.
+const NOTHING_LEFT: &str = "linux-nothing-left";
+
+/// Nominal time for the last of them to go.
+const NOMINAL: Duration = Duration::from_secs(10);
+
 fn name_of(mode: Mode, test: &str) -> String {
     format!("{mode}-{test}")
 }
@@ -103,8 +109,31 @@ pub fn run(
             };
             report.add(&name_of(mode, name), verdict(result));
         }
+        drop(bench);
+        let name = name_of(mode, NOTHING_LEFT);
+        if report.wants(&name) {
+            report.add(&name, verdict(nothing_left(bed)));
+        }
     }
     Ok(())
+}
+
+/// Guests that have ended leave Xen's list: nobody in dom0 keeps their pages.
+fn nothing_left(bed: &TestBed) -> anyhow::Result<()> {
+    let script = "xl list | awk 'NR > 1 && $5 ~ /[sd]/'";
+    let deadline = Instant::now() + bed.limits().scale(NOMINAL);
+    loop {
+        let output = bed.shell(script, Some(bed.limits().scale(NOMINAL)))?;
+        let dead = text(&output.stdout);
+        if dead.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let output = bed.shell("xl debug-keys g; xl debug-keys q; xl dmesg | tail -n 150; for f in /proc/[0-9]*/fd/*; do l=$(readlink $f); case $l in /dev/xen/*) echo $f $l;; esac; done; for t in /proc/[0-9]*/task/*; do echo $t $(cat $t/comm) $(cat $t/wchan); done | grep -v '/[0-9]*/task/[0-9]* k'; grep -H xen /proc/[0-9]*/maps", None)?;
+            bail!("these have not ended:\n{dead}\n{}", text(&output.stdout));
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
 }
 
 fn verdict(result: anyhow::Result<()>) -> Verdict {

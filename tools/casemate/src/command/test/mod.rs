@@ -36,7 +36,7 @@ pub fn test(options: &cli::Test, ui: &Ui) -> anyhow::Result<ExitCode> {
     let workspace = Workspace::find()?;
     let interrupt = Interrupt::install()?;
     let mut report = Report::new(options.only.clone());
-    if options.only.is_none() {
+    if options.only.is_empty() {
         hosted::run(&workspace, &mut report, ui)?;
     }
     match build_packages(&workspace, &[], ui) {
@@ -72,8 +72,6 @@ fn domains(
         let bed = session::open(workspace, &options.bed, DOMAINS_MIB, ui)?;
         guest::run(&bed, &tests, report, ui);
         service::run(&bed, workspace, images, report, ui)?;
-        // Before the tests with Linux guests: dom0's agent keeps pages of dead guests mapped, so that Xen lists these
-        // domains for as long as it lives.
         whole::in_shared_bed(&bed, workspace, images, options.full, report, ui)?;
         programs::run(&bed, workspace, options.full, report, ui);
         conformance::run(&bed, workspace, images, report, ui)?;

@@ -128,7 +128,8 @@ fn wants_package((name, _, selection): &Package, full: bool, report: &Report) ->
         only.contains(&format!("{name}-"))
             || MODES.iter().any(|mode| format!("{mode}-{name}-").contains(only))
     };
-    (full || !matches!(selection, Selection::None)) && report.only().is_none_or(named)
+    (full || !matches!(selection, Selection::None))
+        && (report.only().is_empty() || report.only().iter().any(|only| named(only)))
 }
 
 /// Runs them. What cannot be built is a result, too.
@@ -497,7 +498,7 @@ mod tests {
     #[test]
     fn parts_of_names_select_packages() {
         let wants = |only: &str, full| {
-            let report = Report::new(Some(only.to_owned()));
+            let report = Report::new(vec![only.to_owned()]);
             PACKAGES
                 .iter()
                 .filter(|p| wants_package(p, full, &report))

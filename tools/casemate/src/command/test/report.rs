@@ -50,7 +50,7 @@ struct Entry {
 
 /// All results so far.
 pub struct Report {
-    only: Option<String>,
+    only: Vec<String>,
     entries: Vec<Entry>,
     /// Results of test programs that report sums themselves.
     passed: u64,
@@ -59,19 +59,19 @@ pub struct Report {
 }
 
 impl Report {
-    /// Empty; with `only`, just tests whose name contains it are wanted.
-    pub fn new(only: Option<String>) -> Self {
+    /// Empty; with `only`, just tests whose name contains one of these are wanted.
+    pub fn new(only: Vec<String>) -> Self {
         Self { only, entries: Vec::new(), passed: 0, failed: 0, last: Instant::now() }
     }
 
     /// Is this test to be run?
     pub fn wants(&self, name: &str) -> bool {
-        self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
+        self.only.is_empty() || self.only.iter().any(|only| name.contains(only.as_str()))
     }
 
-    /// Part of the names of the tests that are wanted; nothing when all are.
-    pub fn only(&self) -> Option<&str> {
-        self.only.as_deref()
+    /// Parts of the names of the tests that are wanted; nothing when all are.
+    pub fn only(&self) -> &[String] {
+        &self.only
     }
 
     /// Adds and prints a result; its time is that since the result before.
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn only_a_clean_run_succeeds() {
-        let mut report = Report::new(None);
+        let mut report = Report::new(Vec::new());
         assert_eq!(report.finish(), ExitCode::FAILURE, "nothing was tested");
         report.add("a", Verdict::Success);
         report.add("b", Verdict::Skip("not here".to_owned()));
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn junit_is_escaped() {
-        let mut report = Report::new(None);
+        let mut report = Report::new(Vec::new());
         report.add("a<b", Verdict::Failure("x & \"y\"\n\u{7}".to_owned()));
         let file = tempfile::NamedTempFile::new().unwrap();
         report.write_junit(file.path()).unwrap();
