@@ -13,31 +13,52 @@
 //! ```
 //!
 //! Everything goes through the functions of `libos_sys`; a service with Rust's `std` uses `std` instead of this
-//! crate and the same kernel below. Only builds with `--cfg casemate` have the parts that need the kernel.
+//! crate and the same kernel below. Only builds with `--cfg casemate` have the parts that need the kernel; what is there
+//! for Linux, too, is [`server!`], which makes a domain and a process for debugging out of one function.
 
-#![no_std]
-#![cfg(casemate)]
+#![cfg_attr(casemate, no_std)]
 
 extern crate alloc;
 
+#[cfg(casemate)]
 mod allocator;
+#[cfg(casemate)]
 mod arguments;
+#[cfg(casemate)]
 pub mod console;
+#[cfg(casemate)]
+mod errno;
+#[cfg(casemate)]
 #[path = "../../libos/src/mm/mem.rs"]
 mod mem;
+#[cfg(casemate)]
 pub mod memory;
+#[cfg(casemate)]
 pub mod random;
+#[cfg(feature = "idc")]
+pub mod server;
+#[cfg(casemate)]
 mod start;
+#[cfg(casemate)]
 pub mod sync;
+#[cfg(casemate)]
 pub mod sys;
+#[cfg(casemate)]
 pub mod thread;
+#[cfg(casemate)]
 pub mod time;
+#[cfg(casemate)]
 pub mod xenstore;
 
+#[cfg(casemate)]
 pub use arguments::{args, env};
+#[cfg(casemate)]
+pub use errno::Errno;
+#[cfg(casemate)]
 pub use start::{Boot, boot, exit, panic_exit};
 
 /// Names the function that the service begins with: `fn() -> i32`, whose result is the domain's exit status.
+#[cfg(casemate)]
 #[macro_export]
 macro_rules! main {
     ($main:path) => {
@@ -52,25 +73,3 @@ macro_rules! main {
         };
     };
 }
-
-/// A negated `errno` value from the kernel, above 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Errno(pub i32);
-
-impl Errno {
-    /// Splits a kernel result into value and error.
-    pub fn check(result: i64) -> Result<u64, Errno> {
-        u64::try_from(result).map_err(|_| Errno(-result as i32))
-    }
-}
-
-impl core::fmt::Display for Errno {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match xen_abi::errno::name(self.0) {
-            Some(name) => f.write_str(name),
-            None => write!(f, "error {}", self.0),
-        }
-    }
-}
-
-impl core::error::Error for Errno {}

@@ -14,6 +14,7 @@
 extern crate alloc;
 
 use alloc::vec;
+use core::fmt;
 
 use idc::platform::Platform;
 use idc::{Channel, Config, Error, ListenConfig};
@@ -42,6 +43,12 @@ pub struct Served {
     pub streams: u64,
     /// Bytes in them.
     pub bytes: u64,
+}
+
+impl fmt::Display for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} streams, {} bytes", self.streams, self.bytes)
+    }
 }
 
 /// Serves one client until it ends the channel. `served` counts what was done, also when this fails.

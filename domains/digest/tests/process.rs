@@ -45,7 +45,7 @@ fn a_process_serves() {
     assert!(service.0.wait().unwrap().success());
     let mut rest = String::new();
     output.read_to_string(&mut rest).unwrap();
-    assert!(rest.contains("streams: 1, bytes: 3"), "{rest}");
+    assert!(rest.contains("1 streams, 3 bytes"), "{rest}");
 }
 
 #[test]

@@ -8,6 +8,7 @@
 extern crate alloc;
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use idc::platform::Platform;
 use idc::{Channel, Config, Error, ListenConfig};
@@ -33,6 +34,12 @@ pub struct Served {
     pub messages: u64,
     /// Bytes in them.
     pub bytes: u64,
+}
+
+impl fmt::Display for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} messages, {} bytes", self.messages, self.bytes)
+    }
 }
 
 /// Serves one client until it ends the channel. `served` counts what was done, also when this fails.

@@ -42,7 +42,7 @@ fn a_process_serves() {
     assert!(service.0.wait().unwrap().success());
     let mut rest = String::new();
     output.read_to_string(&mut rest).unwrap();
-    assert!(rest.contains("messages: 4, bytes: 105001"), "{rest}");
+    assert!(rest.contains("4 messages, 105001 bytes"), "{rest}");
 }
 
 #[test]

@@ -5,8 +5,13 @@
 CC = x86_64-casemate-linux-musl-gcc
 PKG_CONFIG = x86_64-casemate-linux-musl-pkg-config
 CFLAGS = -Os -g -Wall -Wextra
+STRIP = x86_64-casemate-linux-musl-strip
 
-@NAME@: service.c
+# The symbols stay here, for `casemate symbolize` and gdb; the image does without.
+@NAME@: @NAME@.debug
+	$(STRIP) -o $@ $<
+
+@NAME@.debug: service.c
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ service.c $$($(PKG_CONFIG) --cflags --libs idc)
 
 # The library for Linux programs; it is linked statically here.
@@ -16,6 +21,6 @@ linux: @NAME@-linux
 	cc -g -Wall -Wextra -I$(NATIVE)/include -o $@ service.c $(NATIVE)/lib/libidc.a -lgcc_s
 
 clean:
-	rm -f @NAME@ @NAME@-linux
+	rm -f @NAME@ @NAME@.debug @NAME@-linux
 
 .PHONY: clean linux
