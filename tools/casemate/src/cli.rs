@@ -274,7 +274,8 @@ pub struct Run {
     pub extra: Vec<String>,
     #[command(flatten)]
     pub bed: BedArgs,
-    /// Words of the domain's command line.
+    /// Words of the domain's command line. `env.NAME=VALUE` sets a variable; `env.RUST_BACKTRACE=full` is set unless you
+    /// say something else, so that a panic is told with functions and lines.
     #[arg(last = true, value_name = "ARGS")]
     pub args: Vec<String>,
 }

@@ -34,6 +34,9 @@ use crate::{
 /// Exit status for a domain that crashed without one of its own: that of a Linux program that aborts.
 const CRASHED: u8 = 134;
 
+/// Exit status of a program with Rust's std that panicked.
+const STD_PANIC: u8 = 101;
+
 /// Exit status for a domain that was destroyed from outside: that of a Linux program that was killed.
 const DESTROYED: u8 = 137;
 
@@ -55,7 +58,7 @@ pub fn run(options: &cli::Run, ui: &Ui) -> anyhow::Result<ExitCode> {
     for problem in layout(&fs::read(&image).unwrap_or_default()) {
         ui.warn(format!("{}: {problem}", image.display()));
     }
-    let cmdline = command_line(&options.args).map_err(anyhow::Error::msg)?;
+    let cmdline = command_line(&with_backtraces(&options.args)).map_err(anyhow::Error::msg)?;
     let interrupt = Interrupt::install()?;
     if let Some(kind) = options.gdb {
         gdb::is_possible(kind)?;
@@ -91,6 +94,12 @@ pub fn run(options: &cli::Run, ui: &Ui) -> anyhow::Result<ExitCode> {
     let status = report(&end, &last_words, &image, &interrupt, ui)?;
     bed.shutdown()?;
     Ok(ExitCode::from(status))
+}
+
+/// Rust's std prints the addresses of a panic's backtrace only when it is told to; [`report`] names them.
+fn with_backtraces(words: &[String]) -> Vec<String> {
+    let told = words.iter().any(|word| word.starts_with("env.RUST_BACKTRACE="));
+    words.iter().cloned().chain((!told).then(|| "env.RUST_BACKTRACE=full".to_owned())).collect()
 }
 
 /// An image file by its path, or the image of what is built now.
@@ -197,7 +206,12 @@ fn report(end: &End, last_words: &[u8], image: &Path, interrupt: &Interrupt, ui:
         return Ok(u8::try_from(128 + signal).unwrap_or(DESTROYED));
     }
     match (end.reason, end.status) {
-        (Reason::PowerOff, Some(status)) => Ok(status),
+        (Reason::PowerOff, Some(status)) => {
+            if status == STD_PANIC {
+                explain_crash(end, last_words, image);
+            }
+            Ok(status)
+        }
         (Reason::PowerOff, None) => bail!(
             "the domain powered off without an exit status (it writes none to data/exit-status in xenstore)"
         ),

@@ -132,12 +132,17 @@ fn wants_package((name, _, selection): &Package, full: bool, report: &Report) ->
         && (report.only().is_empty() || report.only().iter().any(|only| named(only)))
 }
 
+/// Where programs for tests are made.
+pub fn folder(workspace: &Workspace) -> PathBuf {
+    workspace.target.join("test-programs")
+}
+
 /// Runs them. What cannot be built is a result, too.
 pub fn run(bed: &TestBed, workspace: &Workspace, full: bool, report: &mut Report, ui: &Ui) {
     if !is_wanted(full, report) {
         return;
     }
-    let dir = workspace.target.join("test-programs");
+    let dir = folder(workspace);
     let builder = Builder::new(workspace, None, ui);
     let sdk = match builder.sdk() {
         Ok(sdk) => sdk,

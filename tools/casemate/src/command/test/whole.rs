@@ -14,8 +14,12 @@ use anyhow::{Context, bail, ensure};
 use testbed::{DomainConfig, Error, Limits, TestBed, proto::Mode};
 
 use self::process::Cli;
-use super::report::{Report, Verdict};
+use super::{
+    programs,
+    report::{Report, Verdict},
+};
 use crate::{
+    command::new,
     image::{finish::Image, sample},
     session,
     ui::Ui,
@@ -45,8 +49,9 @@ pub const SHARED: [(&str, SharedTest); 6] = [
 pub const SHARED_LONG: [(&str, SharedTest); 2] = [("bed-native", native), ("bed-memory-sizes", memory_sizes)];
 
 /// The tests that boot a test bed each.
-const ALONE: [(&str, AloneTest); 12] = [
+const ALONE: [(&str, AloneTest); 13] = [
     ("cli-run", run_hello),
+    ("cli-std-panic", std_panic),
     ("cli-interrupt", interrupt),
     ("cli-hung-domain", hung_in_run),
     ("cli-killed-dom0", killed_dom0),
@@ -341,6 +346,20 @@ fn run_hello(alone: &Alone<'_>) -> anyhow::Result<()> {
     let end = cli.finish()?;
     ensure!(end.status == Some(0) && end.stdout.contains("Hello"), "{end}");
     ensure!(cli.qemu().is_empty(), "QEMU was left behind");
+    Ok(())
+}
+
+/// A panic of a program with Rust's std is told with functions and lines.
+fn std_panic(alone: &Alone<'_>) -> anyhow::Result<()> {
+    let dir = programs::folder(alone.workspace).join("panics");
+    new::RUST_PROGRAM.write(alone.workspace, &dir, "panics")?;
+    let source = "#[inline(never)]\nfn on_purpose(words: usize) -> usize {\n    [1, 2][words + 2]\n}\n\n\
+                  fn main() {\n    println!(\"{}\", on_purpose(std::env::args().len()));\n}\n";
+    fs::write(dir.join("src/main.rs"), source)?;
+    let mut cli = Cli::start(alone.workspace, &["run", &dir.to_string_lossy()], &[])?;
+    let end = cli.finish()?;
+    ensure!(end.status == Some(101) && end.stdout.contains("the len is 2 but the index is 3"), "{end}");
+    ensure!(end.stderr.contains("panics::on_purpose at ") && end.stderr.contains("main.rs:3"), "{end}");
     Ok(())
 }
 
