@@ -17,8 +17,10 @@ use crate::stats::Stats;
 use crate::wait::Deadline;
 use crate::writer::Writer;
 
-/// After so long without an answer a client makes its offer again.
-const REMIND: Duration = Duration::from_secs(1);
+/// After so long without an answer a client makes its offer again; each time twice as long, up to a second. The
+/// service may have put the offer off because this side had not unmapped the pages of an earlier channel yet.
+const REMIND: Duration = Duration::from_millis(60);
+const REMIND_MAX: Duration = Duration::from_secs(1);
 
 /// Sends messages to a peer and receives messages from it.
 ///
@@ -39,7 +41,8 @@ impl<P: Platform> Channel<P> {
     /// # Errors
     /// [`Error::BadName`]; [`Error::PeerAbsent`]; [`Error::NoSuchService`] when the deadline passes before the
     /// service is there, [`Error::PeerNotConnected`] when it passes before the service has answered;
-    /// [`Error::PeerClosed`] when it has too many clients; [`Error::PeerMisbehaved`]; or the system's.
+    /// [`Error::PeerClosed`] when it has too many clients; [`Error::Quarantined`] when it passes before that domain has
+    /// unmapped the pages of earlier channels; [`Error::PeerMisbehaved`]; or the system's.
     pub fn dial(
         idc: &Idc<P>,
         peer: DomId,
@@ -48,7 +51,7 @@ impl<P: Platform> Channel<P> {
         deadline: Deadline,
     ) -> Result<Channel<P>> {
         let service = ServiceName::new(name)?;
-        Channel::call(idc, idc.offer(peer, config)?, service, deadline)
+        Channel::call(idc, idc.offer_by(peer, config, deadline)?, service, deadline)
     }
 
     /// Connects anew after the service has gone: with the pages of this channel, so that nothing is allocated for
@@ -73,10 +76,14 @@ impl<P: Platform> Channel<P> {
         let id = idc.platform.nonce();
         let dial = Dial { peer: pending.writer.peer(), service, gref: pending.grant_ref(), id };
         let mut call = idc.platform.call(dial, deadline.0)?;
+        let mut patience = REMIND;
         loop {
-            let next = idc.deadline(REMIND).min(deadline);
+            let next = idc.deadline(patience).min(deadline);
             match pending.writer.wait_connected_by(next) {
-                Err(Error::PeerNotConnected { .. }) if next < deadline => call.remind()?,
+                Err(Error::PeerNotConnected { .. }) if next < deadline => {
+                    patience = (patience * 2).min(REMIND_MAX);
+                    call.remind()?;
+                }
                 result => break result?,
             }
         }

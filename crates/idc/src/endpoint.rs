@@ -149,12 +149,32 @@ impl<P: Platform> Idc<P> {
         Deadline::after(self.platform.now(), timeout)
     }
 
+    /// Pages of ours that `peer`, or anybody, still has mapped although their channels are closed: they cannot be used
+    /// before it lets go of them. Where the system keeps such pages by itself (Linux) it is 0.
+    pub fn quarantined(&self, peer: Option<DomId>) -> usize {
+        self.platform.quarantined(peer)
+    }
+
     /// The paper's *Create*: makes a ring that `peer` may read. It connects with the grant reference.
     ///
     /// # Errors
-    /// [`Error::BadConfig`], or no memory, grant entries or ports are left.
+    /// [`Error::BadConfig`], or no memory, grant entries or ports are left. [`Error::Quarantined`]: the peer has not
+    /// unmapped pages of closed channels. It may only be slow: see [`create_by`](Self::create_by).
     pub fn create(&self, peer: DomId, config: &Config) -> Result<(Writer<P>, GrantRef)> {
-        let writer = self.make_ring(peer, config, 0, None)?;
+        self.create_by(peer, config, Deadline::PAST)
+    }
+
+    /// As [`create`](Self::create); waits until the deadline for a peer that has yet to unmap pages of closed channels.
+    ///
+    /// # Errors
+    /// As for [`create`](Self::create).
+    pub fn create_by(
+        &self,
+        peer: DomId,
+        config: &Config,
+        deadline: Deadline,
+    ) -> Result<(Writer<P>, GrantRef)> {
+        let writer = self.make_ring(peer, config, 0, None, deadline)?;
         let gref = writer.grant_ref();
         Ok((writer, gref))
     }
@@ -185,15 +205,25 @@ impl<P: Platform> Idc<P> {
     /// # Errors
     /// As for [`create`](Self::create).
     pub fn offer(&self, peer: DomId, config: &Config) -> Result<Pending<P>> {
-        let writer = self.make_ring(peer, config, features::DUPLEX, None)?;
+        self.offer_by(peer, config, Deadline::PAST)
+    }
+
+    /// As [`offer`](Self::offer); waits until the deadline for a peer that has yet to unmap pages of closed channels.
+    ///
+    /// # Errors
+    /// As for [`create`](Self::create).
+    pub fn offer_by(&self, peer: DomId, config: &Config, deadline: Deadline) -> Result<Pending<P>> {
+        let writer = self.make_ring(peer, config, features::DUPLEX, None, deadline)?;
         Ok(Pending { idc: self.clone(), writer, config: *config })
     }
 
     /// Completes a duplex channel that `peer` has started, without waiting.
     ///
     /// # Errors
-    /// As for [`connect`](Self::connect) and [`create`](Self::create). The peer is told.
+    /// As for [`connect`](Self::connect) and [`create`](Self::create). The peer is told, but for
+    /// [`Error::Quarantined`]: its offer stands, and can be answered when it has unmapped old pages.
     pub fn answer(&self, peer: DomId, gref: GrantRef, config: &Config) -> Result<Channel<P>> {
+        self.platform.admit(peer)?;
         let mut half = self.attach(peer, gref, config, None)?;
         if half.setup.features & features::DUPLEX == 0 {
             half.reader.abandon(CloseReason::Refused);
@@ -201,7 +231,7 @@ impl<P: Platform> Idc<P> {
         }
         let port = Arc::clone(&half.reader.link.event);
         let writer = self
-            .make_ring(peer, config, features::SHARED_PORT, Some(port))
+            .make_ring(peer, config, features::SHARED_PORT, Some(port), Deadline::PAST)
             .inspect_err(|_| half.reader.abandon(CloseReason::Resources))?;
         let reader = half.open(writer.grant_ref())?;
         Ok(Channel::new(writer, reader))
@@ -226,6 +256,27 @@ impl<P: Platform> Idc<P> {
         }
     }
 
+    /// Grants pages. A peer that has not unmapped old ones yet may be hostile or just slow: it has until the deadline.
+    fn grant_by(
+        &self,
+        peer: DomId,
+        pages: usize,
+        access: Access,
+        deadline: Deadline,
+    ) -> Result<Granted<P::Memory>> {
+        let mut pause = 500_000;
+        loop {
+            let result = self.platform.grant(peer, pages, access);
+            let now = self.platform.now();
+            if !matches!(result, Err(Error::Quarantined { .. })) || now >= deadline.0 {
+                return result;
+            }
+            // Xen tells nobody when a page is unmapped, so we have to look.
+            self.platform.sleep_until(now.saturating_add(pause).min(deadline.0));
+            pause = (pause * 2).min(20_000_000);
+        }
+    }
+
     /// Makes a ring that this side writes. Its pages: setup, writer's control, data; and the reader's control.
     fn make_ring(
         &self,
@@ -233,6 +284,7 @@ impl<P: Platform> Idc<P> {
         config: &Config,
         features: u64,
         port: Option<Arc<P::Event>>,
+        deadline: Deadline,
     ) -> Result<Writer<P>> {
         config.check()?;
         const CONTROL: usize = PAGE_SIZE;
@@ -242,15 +294,15 @@ impl<P: Platform> Idc<P> {
             Some(event) => event,
             None => Arc::new(self.platform.alloc_unbound(peer)?),
         };
-        let pages = self.platform.grant(peer, config.pages + 2, Access::ReadOnly)?;
-        let reader_page = self.platform.grant(peer, 1, Access::ReadWrite)?;
+        let pages = self.grant_by(peer, config.pages + 2, Access::ReadOnly, deadline)?;
+        let reader_page = self.grant_by(peer, 1, Access::ReadWrite, deadline)?;
         let missing = Error::OutOfMemory("grant references");
         let (&[gref, writer_ref], data_refs) = pages.refs.split_first_chunk::<2>().ok_or(missing)?;
         let reader_ref = *reader_page.refs.first().ok_or(missing)?;
         let (pool, pool_refs) = match config.pool {
             0 => (None, Vec::new()),
             pages => {
-                let Granted { memory, refs } = self.platform.grant(peer, pages, Access::ReadOnly)?;
+                let Granted { memory, refs } = self.grant_by(peer, pages, Access::ReadOnly, deadline)?;
                 (Some(memory), refs)
             }
         };

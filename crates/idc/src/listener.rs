@@ -79,7 +79,7 @@ impl<P: Platform> Listener<P> {
         self.clients.len()
     }
 
-    /// Why the client was turned away that was turned away last, for logs.
+    /// Why the client was turned away or put off that was so last, for logs.
     pub fn last_refusal(&self) -> Option<&Error> {
         self.last_refusal.as_ref()
     }
@@ -131,6 +131,12 @@ impl<P: Platform> Listener<P> {
             }
             // Answered already, by an earlier call for the same offer.
             Err(Error::AlreadyConnected { .. }) => None,
+            // It has to unmap pages of closed channels first. If it is honest it does, and makes its offer again.
+            Err(error @ Error::Quarantined { .. }) => {
+                self.idc.counters.put_off();
+                self.last_refusal = Some(error);
+                None
+            }
             Err(error) => {
                 self.idc.counters.refusal();
                 self.last_refusal = Some(error);

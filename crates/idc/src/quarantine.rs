@@ -2,7 +2,8 @@
 //!
 //! Xen cannot take a mapping away. A page whose grant cannot be ended stays here: not freed, not used, until the
 //! peer has unmapped it. Each attempt to make a channel first tries to end the old grants. A peer that keeps
-//! too many gets no new channel, so it can waste no more than the budget; others are not affected.
+//! too many gets no new channel, so it can waste no more than the budget and one channel; others are not affected.
+//! It may only be slow: who dials waits for it until the deadline, and who is dialled leaves its offer for later.
 
 use alloc::vec::Vec;
 
@@ -60,14 +61,13 @@ impl<T> Quarantine<T> {
 
     /// Whether the peer may have more pages.
     pub(crate) fn admit(&self, peer: DomId) -> Result<()> {
-        let pages = self.held.iter().filter(|held| held.peer == peer).count();
+        let pages = self.held_by(Some(peer));
         if pages > BUDGET { Err(Error::Quarantined { peer, pages }) } else { Ok(()) }
     }
 
-    /// Pages in quarantine.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.held.len()
+    /// Pages in quarantine, of one peer or of all.
+    pub(crate) fn held_by(&self, peer: Option<DomId>) -> usize {
+        self.held.iter().filter(|held| peer.is_none_or(|peer| held.peer == peer)).count()
     }
 }
 
@@ -90,15 +90,15 @@ mod tests {
         for (gref, page) in [(1, 'a'), (2, 'b'), (3, 'c')] {
             quarantine.retire(EVIL, GrantRef(gref), page, end, free);
         }
-        assert_eq!((quarantine.len(), freed.borrow().as_slice()), (2, &['c'][..]));
+        assert_eq!((quarantine.held_by(None), freed.borrow().as_slice()), (2, &['c'][..]));
         quarantine.sweep(end, free);
-        assert_eq!(quarantine.len(), 2, "they are still mapped");
+        assert_eq!(quarantine.held_by(None), 2, "they are still mapped");
         mapped.borrow_mut().retain(|gref| *gref != 1);
         quarantine.sweep(end, free);
-        assert_eq!((quarantine.len(), freed.borrow().as_slice()), (1, &['c', 'a'][..]));
+        assert_eq!((quarantine.held_by(None), freed.borrow().as_slice()), (1, &['c', 'a'][..]));
         mapped.borrow_mut().clear();
         quarantine.sweep(end, free);
-        assert_eq!((quarantine.len(), freed.borrow().len()), (0, 3));
+        assert_eq!((quarantine.held_by(None), freed.borrow().len()), (0, 3));
     }
 
     #[test]
@@ -110,6 +110,8 @@ mod tests {
         }
         assert_eq!(quarantine.admit(EVIL), Err(Error::Quarantined { peer: EVIL, pages: BUDGET + 1 }));
         assert_eq!(quarantine.admit(GOOD), Ok(()));
+        assert_eq!(quarantine.held_by(Some(EVIL)), BUDGET + 1);
+        assert_eq!(quarantine.held_by(Some(GOOD)), 0);
         quarantine.sweep(|_| true, |()| ());
         assert_eq!(quarantine.admit(EVIL), Ok(()));
     }

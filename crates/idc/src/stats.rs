@@ -82,6 +82,7 @@ pub struct Counters {
     violations: [AtomicU64; Violation::ALL.len()],
     peers_died: AtomicU64,
     refused: AtomicU64,
+    put_off: AtomicU64,
     storms: AtomicU64,
 }
 
@@ -91,6 +92,7 @@ impl Default for Counters {
             violations: [const { AtomicU64::new(0) }; Violation::ALL.len()],
             peers_died: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            put_off: AtomicU64::new(0),
             storms: AtomicU64::new(0),
         }
     }
@@ -110,6 +112,10 @@ impl Counters {
 
     pub(crate) fn refusal(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn put_off(&self) {
+        self.put_off.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn storm(&self) {
@@ -136,6 +142,11 @@ impl Counters {
         self.refused.load(Ordering::Relaxed)
     }
 
+    /// Offers that a listener left for later, because that client had not unmapped the pages of closed channels.
+    pub fn offers_put_off(&self) -> u64 {
+        self.put_off.load(Ordering::Relaxed)
+    }
+
     /// Times that useless events came so often that an end stopped listening to them for a while.
     pub fn storms(&self) -> u64 {
         self.storms.load(Ordering::Relaxed)
@@ -147,8 +158,12 @@ impl Counters {
         let mut json = String::from("{\"violations\":");
         let reasons = Violation::ALL.iter().map(|reason| (reason.name(), self.violations(*reason)));
         object(&mut json, reasons.filter(|(_, count)| *count > 0));
-        let numbers =
-            [("peers_died", self.peers_died()), ("refused", self.refused()), ("storms", self.storms())];
+        let numbers = [
+            ("peers_died", self.peers_died()),
+            ("refused", self.refused()),
+            ("put_off", self.offers_put_off()),
+            ("storms", self.storms()),
+        ];
         for (name, value) in numbers {
             let _ = write!(json, ",\"{name}\":{value}");
         }

@@ -18,6 +18,9 @@ impl Deadline {
     /// Never passes.
     pub const NEVER: Deadline = Deadline(u64::MAX);
 
+    /// Has passed: do not wait.
+    pub(crate) const PAST: Deadline = Deadline(0);
+
     /// So long after `now`.
     pub fn after(now: u64, timeout: Duration) -> Deadline {
         let nanos = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);

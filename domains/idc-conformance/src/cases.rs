@@ -9,7 +9,7 @@ use idc::{Channel, CloseReason, Config, Error, GrantRef, Reader, Writer};
 use crate::{Outcome, Side, say};
 
 /// Names of the cases, in the order in which they run.
-pub const CASES: [&str; 9] = [
+pub const CASES: [&str; 10] = [
     "sizes",
     "one-way-out",
     "one-way-in",
@@ -19,6 +19,7 @@ pub const CASES: [&str; 9] = [
     "half-close",
     "renew",
     "peer-closes",
+    "turnover",
 ];
 
 /// Short enough to wait for in vain.
@@ -26,6 +27,9 @@ const SHORT: Duration = Duration::from_millis(20);
 
 /// Bytes of the stream in each direction, more than the ring holds.
 const STREAM: usize = 50_000;
+
+/// Channels of the largest size, one behind the other.
+const TURNS: u8 = 8;
 
 /// Messages of a batch.
 const BATCH: u8 = 20;
@@ -40,7 +44,8 @@ pub(crate) fn client<P: Platform>(case: usize, side: &mut Side<'_, P>) -> Outcom
         5 => streams_client(side),
         6 => half_close_client(side),
         7 => renew_writer(side),
-        _ => peer_closes_client(side),
+        8 => peer_closes_client(side),
+        _ => turnover_client(side),
     }
 }
 
@@ -54,7 +59,8 @@ pub(crate) fn server<P: Platform>(case: usize, side: &mut Side<'_, P>) -> Outcom
         5 => streams_server(side),
         6 => half_close_server(side),
         7 => renew_reader(side),
-        _ => drop_channel(side),
+        8 => drop_channel(side),
+        _ => turnover_server(side),
     }
 }
 
@@ -133,7 +139,8 @@ fn sizes_server<P: Platform>(side: &mut Side<'_, P>) -> Outcome {
 
 /// Create: nothing but the grant reference goes to the other side, and nothing comes back through the ring.
 fn create<P: Platform>(side: &mut Side<'_, P>) -> Outcome<Writer<P>> {
-    let (writer, gref) = say("create", side.idc.create(side.peer, &Config::default().with_pages(1)))?;
+    let (writer, gref) =
+        say("create", side.idc.create_by(side.peer, &Config::default().with_pages(1), side.deadline()))?;
     side.tell_number(u64::from(gref.0))?;
     Ok(writer)
 }
@@ -353,4 +360,27 @@ fn peer_closes_client<P: Platform>(side: &mut Side<'_, P>) -> Outcome {
     let end = channel.recv_by(side.deadline());
     let closed = Error::PeerClosed { peer: side.peer, reason: CloseReason::Dropped };
     ensure(end == Err(closed), "a peer that drops its end is no error")
+}
+
+/// Large channels in quick succession: who opens the next one is ahead of who unmaps the last one.
+fn turnover_client<P: Platform>(side: &mut Side<'_, P>) -> Outcome {
+    for number in 0..TURNS {
+        let mut channel = side.dial(&Config::default().with_pages(256).with_pool(64))?;
+        say("send", channel.send_by(&pattern(100_000, number), side.deadline()))?;
+        let echo = say("recv", channel.recv_by(side.deadline()))?;
+        ensure(echo == Some(pattern(100_000, number)), "another message came")?;
+    }
+    Ok(())
+}
+
+fn turnover_server<P: Platform>(side: &mut Side<'_, P>) -> Outcome {
+    for _ in 0..TURNS {
+        let mut channel = side.accept()?;
+        let message = say("recv", channel.recv_by(side.deadline()))?.ok_or("nothing was sent")?;
+        say("send", channel.send_by(&message, side.deadline()))?;
+        // The client has closed, and so tried to take its pages back, before this side lets go of them.
+        let closed = Error::PeerClosed { peer: side.peer, reason: CloseReason::Dropped };
+        ensure(channel.recv_by(side.deadline()) == Err(closed), "a peer that drops its end is no error")?;
+    }
+    Ok(())
 }

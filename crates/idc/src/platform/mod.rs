@@ -177,6 +177,21 @@ pub trait Platform: Clone + fmt::Debug {
     /// [`Error::Quarantined`](crate::Error::Quarantined) or the system's.
     fn grant(&self, peer: DomId, pages: usize, access: Access) -> Result<Granted<Self::Memory>>;
 
+    /// Pages of closed channels that the peer (or any) still has mapped, if this platform has to keep them.
+    fn quarantined(&self, peer: Option<DomId>) -> usize {
+        let _ = peer;
+        0
+    }
+
+    /// Whether [`grant`](Self::grant) would give the peer any pages.
+    ///
+    /// # Errors
+    /// [`Error::Quarantined`](crate::Error::Quarantined).
+    fn admit(&self, peer: DomId) -> Result<()> {
+        let _ = peer;
+        Ok(())
+    }
+
     /// Maps pages that the peer granted, one behind the other.
     ///
     /// # Errors

@@ -94,6 +94,14 @@ impl Platform for LibOs {
         Ok(Granted { memory, refs })
     }
 
+    fn quarantined(&self, peer: Option<DomId>) -> usize {
+        sys::quarantined(peer)
+    }
+
+    fn admit(&self, peer: DomId) -> Result<()> {
+        sys::admit(peer)
+    }
+
     fn map(&self, peer: DomId, refs: &[GrantRef], access: Access) -> Result<Pages<Keeper>> {
         let gref = refs.first().copied().unwrap_or_default();
         sys::map(peer, refs, access).map_err(|number| match number {

@@ -186,6 +186,22 @@ impl Drop for Granted {
     }
 }
 
+/// Ends what grants can be ended by now; then whether the peer may have more pages.
+pub(super) fn admit(peer: DomId) -> crate::Result<()> {
+    QUARANTINE.with(|quarantine| {
+        quarantine.sweep(end_grant, free);
+        quarantine.admit(peer)
+    })
+}
+
+/// Pages in quarantine, of one peer or of all.
+pub(super) fn quarantined(peer: Option<DomId>) -> usize {
+    QUARANTINE.with(|quarantine| {
+        quarantine.sweep(end_grant, free);
+        quarantine.held_by(peer)
+    })
+}
+
 /// Why pages could not be granted.
 pub(super) enum GrantError {
     NoMemory,
@@ -198,11 +214,7 @@ pub(super) fn grant(
     pages: usize,
     access: Access,
 ) -> Result<(Pages<Keeper>, Vec<GrantRef>), GrantError> {
-    let admitted = QUARANTINE.with(|quarantine| {
-        quarantine.sweep(end_grant, free);
-        quarantine.admit(peer)
-    });
-    admitted.map_err(GrantError::Refused)?;
+    admit(peer).map_err(GrantError::Refused)?;
     // SAFETY: takes a number only.
     let base = NonNull::new(unsafe { os::libos_pages_alloc(pages) }).ok_or(GrantError::NoMemory)?;
     let mut granted = Granted { peer, base, pages, refs: Vec::new() };
