@@ -18,7 +18,7 @@ use crate::{
 const MODES: [Mode; 2] = [Mode::Pv, Mode::Pvh];
 
 /// The package; its image lacks the first part of the name.
-const PACKAGE: &str = "casemate-idc-conformance";
+pub(super) const PACKAGE: &str = "casemate-idc-conformance";
 const IMAGE: &str = "idc-conformance";
 
 /// Rings of 256 pages, and what comes and goes through them.
@@ -28,7 +28,7 @@ const MEMORY_MIB: u32 = 16;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// What each role says at its end.
-const PASSED: &str = "conformance: all passed";
+pub(super) const PASSED: &str = "conformance: all passed";
 
 type PairTest = fn(&Bench<'_>) -> anyhow::Result<()>;
 
@@ -64,8 +64,7 @@ pub fn run(
         return Ok(());
     }
     let program = bed.put(&workspace.static_program(PACKAGE, ui)?)?;
-    let image =
-        images.iter().find(|i| i.name == IMAGE).with_context(|| format!("there is no image {IMAGE}"))?;
+    let image = image(images)?;
     for mode in MODES {
         let bench = Bench { bed, mode, image, program: program.clone() };
         for (name, test) in TESTS {
@@ -79,30 +78,41 @@ pub fn run(
 }
 
 impl Bench<'_> {
-    fn step(&self) -> Duration {
-        self.bed.limits().scale(LIMIT)
-    }
-
     fn start(&self, words: &str) -> anyhow::Result<Domain> {
-        let mut config = DomainConfig::new(&self.image.path, self.mode);
-        config.memory_mib = MEMORY_MIB;
-        config.cmdline = format!("{words} {}", self.step().as_secs());
-        config.limit = Some(4 * self.step());
-        Ok(self.bed.start_domain(&config)?)
+        start(self.bed, self.image, self.mode, words)
     }
 
     /// Plays a role in dom0.
     fn dom0(&self, words: &str) -> anyhow::Result<String> {
-        let script = format!("{} {words} {}", self.program, self.step().as_secs());
-        let output = self.bed.shell(&script, Some(4 * self.step()))?;
+        let script = format!("{} {words} {}", self.program, step(self.bed).as_secs());
+        let output = self.bed.shell(&script, Some(4 * step(self.bed)))?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         ensure!(output.status == 0 && said.contains(PASSED), "status {} of dom0:\n{said}", output.status);
         Ok(said)
     }
 }
 
+/// Time limit of one step of the suite.
+pub(super) fn step(bed: &TestBed) -> Duration {
+    bed.limits().scale(LIMIT)
+}
+
+/// The suite's image.
+pub(super) fn image(images: &[Image]) -> anyhow::Result<&Image> {
+    images.iter().find(|i| i.name == IMAGE).with_context(|| format!("there is no image {IMAGE}"))
+}
+
+/// Starts a domain with a role.
+pub(super) fn start(bed: &TestBed, image: &Image, mode: Mode, words: &str) -> anyhow::Result<Domain> {
+    let mut config = DomainConfig::new(&image.path, mode);
+    config.memory_mib = MEMORY_MIB;
+    config.cmdline = format!("{words} {}", step(bed).as_secs());
+    config.limit = Some(4 * step(bed));
+    Ok(bed.start_domain(&config)?)
+}
+
 /// The domain's end has to be a good one.
-fn end(domain: &Domain) -> anyhow::Result<()> {
+pub(super) fn end(domain: &Domain) -> anyhow::Result<()> {
     let mut console = Vec::new();
     let end = domain.wait(|piece| console.extend_from_slice(piece))?;
     let console = String::from_utf8_lossy(&console);
@@ -112,7 +122,7 @@ fn end(domain: &Domain) -> anyhow::Result<()> {
 }
 
 /// What one side says explains the other's failure.
-fn both(one: anyhow::Result<()>, other: anyhow::Result<()>) -> anyhow::Result<()> {
+pub(super) fn both(one: anyhow::Result<()>, other: anyhow::Result<()>) -> anyhow::Result<()> {
     match (one, other) {
         (Err(one), Err(other)) => Err(one.context(format!("and the other side: {other:#}"))),
         (one, other) => one.and(other),

@@ -18,6 +18,7 @@ use testbed::{
 
 use self::bench::{Bench, SERVED, domid, text};
 use super::{
+    conformance,
     report::{Report, Verdict},
     vchan,
 };
@@ -41,12 +42,13 @@ const VCHAN: &str = "vchan";
 type LinuxTest = fn(&Bench<'_>) -> anyhow::Result<()>;
 
 /// Each runs in both modes.
-const TESTS: [(&str, LinuxTest); 13] = [
+const TESTS: [(&str, LinuxTest); 14] = [
     ("linux-programs", programs),
     ("linux-files", files),
     ("linux-kill", kill),
     ("linux-network", network),
     ("linux-idc-libos", idc_libos),
+    ("linux-idc-libos-suite", idc_libos_suite),
     ("linux-idc-dom0", idc_dom0),
     ("linux-idc-linux", idc_linux),
     ("linux-idc-peer-dies", idc_peer_dies),
@@ -88,7 +90,8 @@ pub fn run(
         return Ok(());
     }
     let peer = |name| workspace.static_example("casemate-idc", name, ui);
-    let peers = [peer(PROBE)?, peer(CROWD)?, peer(VCHAN)?, vchan::build_peer(workspace)?];
+    let suite = workspace.static_program(conformance::PACKAGE, ui)?;
+    let peers = [peer(PROBE)?, peer(CROWD)?, peer(VCHAN)?, vchan::build_peer(workspace)?, suite];
     for mode in MODES {
         // What counts channels and grants of Linux takes minutes and is the same in both modes but for Xen.
         let long = |name: &str| {
@@ -220,6 +223,12 @@ fn idc_libos(bench: &Bench<'_>) -> anyhow::Result<()> {
     let checked = bench.linux(&bench.one, &format!("$P check {} echo", echo.id()))?;
     ensure!(checked.contains("all checks passed"), "{checked}");
     Ok(())
+}
+
+/// The conformance suite between a Linux guest and a library-OS domain, in both roles.
+fn idc_libos_suite(bench: &Bench<'_>) -> anyhow::Result<()> {
+    bench.check_service_pair(&bench.one, true)?;
+    bench.check_service_pair(&bench.one, false)
 }
 
 /// A Linux guest and dom0, either as the server.

@@ -13,6 +13,7 @@ use testbed::{
     Domain, DomainConfig, Error, GuestFiles, LinuxConfig, LinuxGuest, Output, TestBed, proto::Mode,
 };
 
+use super::super::conformance;
 use crate::image::finish::Image;
 
 /// Nominal time limit of one step.
@@ -31,6 +32,8 @@ pub struct Bench<'a> {
     /// The peers, in dom0; in the guests they are `/bin/probe` and `/bin/crowd`.
     pub probe: String,
     pub crowd: String,
+    /// The conformance suite; in the guests `/bin/conformance`.
+    pub conformance: String,
     pub vchan_peer: String,
     /// Of guests that a test has for itself.
     pub config: LinuxConfig,
@@ -42,7 +45,7 @@ impl<'a> Bench<'a> {
         bed: &'a TestBed,
         mode: Mode,
         images: &'a [Image],
-        [probe, crowd, vchan, vchan_peer]: &[PathBuf; 4],
+        [probe, crowd, vchan, vchan_peer, conformance]: &[PathBuf; 5],
         full: bool,
     ) -> anyhow::Result<Self> {
         let mut config = LinuxConfig::new(mode);
@@ -51,16 +54,18 @@ impl<'a> Bench<'a> {
             .file(crowd, "/bin/crowd")
             .file(vchan, "/bin/vchan")
             .file(vchan_peer, "/bin/vchan-peer")
+            .file(conformance, "/bin/conformance")
             .program("/usr/bin/xenstore-read");
         let mut networked = config.clone();
         networked.network = true;
         let (probe, crowd, vchan_peer) = (bed.put(probe)?, bed.put(crowd)?, bed.put(vchan_peer)?);
+        let conformance = bed.put(conformance)?;
         let (one, two) = thread::scope(|scope| {
             let two = scope.spawn(|| bed.start_linux(&config));
             (bed.start_linux(&networked), two.join())
         });
         let two = two.unwrap_or_else(|_| Err(Error::Job("panicked".to_owned())))?;
-        Ok(Self { bed, mode, images, one: one?, two, probe, crowd, vchan_peer, config, full })
+        Ok(Self { bed, mode, images, one: one?, two, probe, crowd, conformance, vchan_peer, config, full })
     }
 
     /// Time limit of one step; what `--full` does more of takes longer.
@@ -102,24 +107,44 @@ impl<'a> Bench<'a> {
         result.with_context(|| format!("last lines of the server's log:\n{log}"))
     }
 
-    /// All checks between a server and a client, and a one-way channel from the client to the server.
-    pub fn check_pair(&self, server: Option<&LinuxGuest>, client: Option<&LinuxGuest>) -> anyhow::Result<()> {
-        let checked = self
-            .with_server(server, || self.anywhere(client, &format!("$P check {} {SERVED}", domid(server))))?;
-        ensure!(checked.contains("all checks passed"), "{checked}");
-        // The grant reference, and nothing else, goes from the one to the other by hand.
-        let write = format!(
-            "rm -f /tmp/written; $P write {} 5000 > /tmp/written 2>&1 & echo $! > /tmp/writer
-until [ -s /tmp/written ]; do usleep 20000; done; head -n 1 /tmp/written",
-            domid(server)
+    /// Starts a role of the conformance suite in a guest, or in dom0.
+    pub fn start_role(&self, place: Option<&LinuxGuest>, role: &str) -> anyhow::Result<()> {
+        let program = if place.is_some() { "/bin/conformance" } else { self.conformance.as_str() };
+        let seconds = conformance::step(self.bed).as_secs();
+        let start = format!(
+            "rm -f /tmp/suite; {program} {role} {seconds} > /tmp/suite 2>&1 & echo $! > /tmp/suite.pid"
         );
-        let gref = self.anywhere(client, &write)?;
-        let read = self.anywhere(server, &format!("$P read {} {gref}", domid(client)))?;
-        ensure!(read.contains("read 5000 messages"), "{read}");
-        let wait = "while kill -0 $(cat /tmp/writer) 2> /dev/null; do usleep 20000; done; cat /tmp/written";
-        let written = self.anywhere(client, wait)?;
-        ensure!(written.contains("written"), "{written}");
+        self.anywhere(place, &start).map(drop)
+    }
+
+    /// Waits for the end of the role, which has to be a good one.
+    pub fn end_role(&self, place: Option<&LinuxGuest>) -> anyhow::Result<()> {
+        let wait = "while kill -0 $(cat /tmp/suite.pid) 2> /dev/null; do usleep 50000; done; cat /tmp/suite";
+        let said = self.anywhere(place, wait)?;
+        ensure!(said.contains(conformance::PASSED), "domain {}:\n{said}", domid(place));
         Ok(())
+    }
+
+    /// The conformance suite between a server and a client.
+    pub fn check_pair(&self, server: Option<&LinuxGuest>, client: Option<&LinuxGuest>) -> anyhow::Result<()> {
+        self.start_role(server, "serve")?;
+        self.start_role(client, &format!("check {}", domid(server)))?;
+        conformance::both(self.end_role(client), self.end_role(server))
+    }
+
+    /// The same with a service domain in one of the roles.
+    pub fn check_service_pair(&self, guest: &LinuxGuest, serves: bool) -> anyhow::Result<()> {
+        let image = conformance::image(self.images)?;
+        let start = |role: &str| conformance::start(self.bed, image, self.mode, role);
+        let domain = if serves {
+            let domain = start("serve")?;
+            self.start_role(Some(guest), &format!("check {}", domain.id()))?;
+            domain
+        } else {
+            self.start_role(Some(guest), "serve")?;
+            start(&format!("check {}", guest.id()))?
+        };
+        conformance::both(self.end_role(Some(guest)), conformance::end(&domain))
     }
 
     /// Starts the second peer in a guest, or in dom0.
