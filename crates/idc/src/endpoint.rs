@@ -131,6 +131,11 @@ impl<P: Platform> Idc<P> {
         Idc { platform, counters: Arc::new(Counters::default()) }
     }
 
+    /// The platform below, for programs that need it by itself: tests of peers that do not keep to the protocol.
+    pub fn platform(&self) -> &P {
+        &self.platform
+    }
+
     /// Id of this domain.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 mod conformance;
 mod guest;
 mod hosted;
+mod hostile;
 mod judge;
 mod licences;
 mod linux;
@@ -67,6 +68,7 @@ fn domains(
         || vchan::is_wanted(report)
         || vtpm::is_wanted(report)
         || conformance::is_wanted(report)
+        || hostile::is_wanted(report)
         || shared.into_iter().any(|(name, _)| report.wants(name))
     {
         let bed = session::open(workspace, &options.bed, DOMAINS_MIB, ui)?;
@@ -75,6 +77,7 @@ fn domains(
         whole::in_shared_bed(&bed, workspace, images, options.full, report, ui)?;
         programs::run(&bed, workspace, options.full, report, ui);
         conformance::run(&bed, workspace, images, report, ui)?;
+        hostile::run(&bed, workspace, images, report, ui)?;
         vchan::run(&bed, workspace, images, report, ui)?;
         linux::run(&bed, workspace, images, options.full, report, ui)?;
         vtpm::run(&bed, workspace, report, ui);
