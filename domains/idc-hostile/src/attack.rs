@@ -231,6 +231,11 @@ fn storms<P: Platform>() -> Vec<Attack<P>> {
     vec![
         attack("events", |s| {
             (0..20_000).for_each(|_| s.notify());
+            // And some, each of which finds the other side asleep again.
+            for _ in 0..400 {
+                s.notify();
+                s.platform.sleep_until(s.platform.now().saturating_add(300_000));
+            }
             // It is still served.
             hello(s);
             s.wait(|s| s.their_header(0) != 0);

@@ -43,10 +43,8 @@ pub fn assault<P: Platform>(
     let service = ServiceName::new(VICTIM).map_err(text("name"))?;
     for attack in script_by::<P>(By::Client) {
         let deadline = platform.now().saturating_add(nanos(settle(limit)));
-        attempt(platform, peer, service, &attack, deadline)
+        attempt(platform, peer, service, &attack, deadline, &mut || honest(idc, peer, limit, b"meanwhile"))
             .map_err(|error| format!("{}: {error}", attack.name))?;
-        // Offers are taken in order: when this one has been answered, the attack's has been taken.
-        honest(idc, peer, limit, b"between")?;
         done(attack.name);
     }
     offers(platform, peer, service, limit, write)?;
@@ -92,12 +90,15 @@ fn attempt<P: Platform>(
     service: ServiceName,
     attack: &Attack<P>,
     deadline: u64,
+    meanwhile: &mut dyn FnMut() -> Outcome,
 ) -> Outcome<Option<Theirs<P>>> {
     let event = Arc::new(platform.alloc_unbound(peer).map_err(text("port"))?);
     let ours = Ours::make(platform, peer, Some(&*event), attack).map_err(text("ring"))?;
     let dial = Dial { peer, service, gref: ours.gref, id: platform.nonce() };
     let mut call = platform.call(dial, deadline).map_err(text("offer"))?;
     if !attack.setup.is_empty() {
+        // Offers are taken in order: when the one of this has been answered, that of the attack has been taken.
+        meanwhile()?;
         return Ok(None);
     }
     let mut session = Session::new(platform, event, ours, deadline);
@@ -172,7 +173,7 @@ fn keep<P: Platform>(platform: &P, peer: DomId, service: ServiceName, limit: Dur
     while kept.len() < KEPT {
         // An honest domain that has to wait for its pages does not answer any more.
         let deadline = platform.now().saturating_add(nanos(limit) / 20);
-        match attempt(platform, peer, service, &attack, deadline) {
+        match attempt(platform, peer, service, &attack, deadline, &mut || Ok(())) {
             Ok(Some(theirs)) => kept.push(theirs),
             _ => break,
         }

@@ -43,6 +43,8 @@ pub struct Theirs<P: Platform> {
     pub writer: P::Memory,
     /// The reader's control page, which is ours to write.
     pub own: P::Memory,
+    /// Its pool.
+    pub pool: Option<P::Memory>,
     /// What its setup page says.
     pub setup: Setup,
 }
@@ -111,7 +113,11 @@ impl<P: Platform> Theirs<P> {
         refs.extend_from_slice(&setup.data_refs);
         let writer = platform.map(peer, &refs, Access::ReadOnly).map_err(fail)?;
         let own = platform.map(peer, &[setup.reader_ref], Access::ReadWrite).map_err(fail)?;
-        Ok(Theirs { writer, own, setup })
+        let pool = match setup.pool_refs.as_slice() {
+            [] => None,
+            refs => Some(platform.map(peer, refs, Access::ReadOnly).map_err(fail)?),
+        };
+        Ok(Theirs { writer, own, pool, setup })
     }
 
     /// Connects as an honest reader would, but for what the attack spoils.

@@ -120,7 +120,10 @@ impl<'a> Bench<'a> {
     /// Waits for the end of the role, which has to be a good one.
     pub fn end_role(&self, place: Option<&LinuxGuest>) -> anyhow::Result<()> {
         let wait = "while kill -0 $(cat /tmp/suite.pid) 2> /dev/null; do usleep 50000; done; cat /tmp/suite";
-        let said = self.anywhere(place, wait)?;
+        let said = self.anywhere(place, wait).map_err(|error| {
+            let so_far = self.anywhere(place, "kill -9 $(cat /tmp/suite.pid); cat /tmp/suite");
+            error.context(format!("domain {} said so far:\n{}", domid(place), so_far.unwrap_or_default()))
+        })?;
         ensure!(said.contains(conformance::PASSED), "domain {}:\n{said}", domid(place));
         Ok(())
     }
