@@ -55,6 +55,7 @@ pub fn needs() -> Vec<Need> {
             Remedy::RustTarget,
         ),
         need("C compiler", "links programs for this machine", program("cc"), packages(&["gcc", "libc6-dev"])),
+        need("C++ compiler", "builds the fuzzer, to test with it", program("c++"), packages(&["g++"])),
         need("linker for images", "kernel and domains", image_tools(), packages(&["lld", "binutils"])),
         need("make", "builds the C library", program("make"), packages(&["make"])),
         need("patch", "applies its security fixes", program("patch"), packages(&["patch"])),

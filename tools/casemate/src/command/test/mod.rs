@@ -1,6 +1,7 @@
 //! `casemate test`: everything that can be tested, one line each.
 
 mod conformance;
+mod fuzz;
 mod guest;
 mod hosted;
 mod hostile;
@@ -40,6 +41,7 @@ pub fn test(options: &cli::Test, ui: &Ui) -> anyhow::Result<ExitCode> {
     if options.only.is_empty() {
         hosted::run(&workspace, &mut report, ui)?;
     }
+    fuzz::run(&workspace, options.full, &mut report, ui)?;
     match build_packages(&workspace, &[], ui) {
         Ok(images) => domains(&workspace, options, &images, &mut report, ui)?,
         Err(error) => report.add("build", report::Verdict::Error(crate::ui::text_of(&error))),
