@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::name::ServiceName;
 use crate::platform::{Call, Dial, Native, Platform};
 use crate::reader::Reader;
+use crate::ring::RingMemory;
 use crate::stats::Stats;
 use crate::wait::Deadline;
 use crate::writer::Writer;
@@ -37,6 +38,9 @@ impl<P: Platform> Channel<P> {
     }
 
     /// Connects to the service `name` of domain `peer`; waits for it to appear and to accept.
+    ///
+    /// A service may say something and close its end before this side has noticed that it was accepted. That is no
+    /// error here: what it said is received first, as on any channel.
     ///
     /// # Errors
     /// [`Error::BadName`]; [`Error::PeerAbsent`]; [`Error::NoSuchService`] when the deadline passes before the
@@ -79,7 +83,7 @@ impl<P: Platform> Channel<P> {
         let mut patience = REMIND;
         loop {
             let next = idc.deadline(patience).min(deadline);
-            match pending.writer.wait_connected_by(next) {
+            match pending.wait_answered_by(next) {
                 Err(Error::PeerNotConnected { .. }) if next < deadline => {
                     patience = (patience * 2).min(REMIND_MAX);
                     call.remind()?;
@@ -260,6 +264,11 @@ impl<P: Platform> Channel<P> {
     pub fn wait_drained_by(&mut self, deadline: Deadline) -> Result<()> {
         self.reader.give_back()?;
         self.writer.wait_drained_by(deadline)
+    }
+
+    /// The ring that this side writes, to keep it when the channel is gone.
+    pub(crate) fn hold(&self) -> (Arc<RingMemory<P::Memory>>, Arc<P::Event>) {
+        (self.writer.ring.share(), Arc::clone(&self.writer.link.event))
     }
 
     /// The two ends, for the stream adapters.

@@ -453,7 +453,8 @@ impl<P: Platform> Pending<P> {
     /// # Errors
     /// As for [`complete_by`](Self::complete_by).
     pub fn wait_answered_by(&mut self, deadline: Deadline) -> Result<()> {
-        self.writer.wait_connected_by(deadline)
+        let result = self.writer.wait_connected_by(deadline);
+        if self.answered_and_gone(&result) { Ok(()) } else { result }
     }
 
     /// The peer, if it has answered.
@@ -461,20 +462,27 @@ impl<P: Platform> Pending<P> {
     /// # Errors
     /// How the channel ended.
     pub fn is_answered(&mut self) -> Result<bool> {
-        self.writer.is_connected()
+        let result = self.writer.is_connected();
+        if self.answered_and_gone(&result) { Ok(true) } else { result }
     }
 
-    /// Waits until the peer has answered.
+    /// Whether the peer has answered and closed already: what it said in between is still there for us.
+    fn answered_and_gone<T>(&self, result: &Result<T>) -> bool {
+        matches!(result, Err(Error::PeerClosed { .. })) && self.writer.has_reply()
+    }
+
+    /// Waits until the peer has answered. If it has closed again by then, that is no error yet: what it had sent comes
+    /// first, if its listener still runs.
     ///
     /// # Errors
     /// [`Error::PeerNotConnected`] when the deadline passes; [`Error::PeerClosed`] when the peer does not want
     /// the channel; [`Error::PeerMisbehaved`], [`Error::PeerDied`], or the system's.
     pub fn complete_by(mut self, deadline: Deadline) -> Result<Channel<P>> {
-        self.writer.wait_connected_by(deadline)?;
+        self.wait_answered_by(deadline)?;
         self.complete()
     }
 
-    /// The peer has answered.
+    /// The peer has answered. It may have closed its ends since then; the channel says so when it is used.
     pub(crate) fn complete(mut self) -> Result<Channel<P>> {
         let word = self.writer.reader_word(control::REPLY_REF);
         let gref = match u32::try_from(word) {
@@ -482,7 +490,14 @@ impl<P: Platform> Pending<P> {
             _ => return Err(self.writer.blame(Violation::ReplyGrant)),
         };
         let port = Arc::clone(&self.writer.link.event);
-        let half = self.idc.attach(self.writer.peer(), gref, &self.config, Some(port))?;
+        let half = match self.idc.attach(self.writer.peer(), gref, &self.config, Some(port)) {
+            // The pages went with the peer: it was no listener, which keeps them for us.
+            Err(error @ Error::BadGrant { .. }) => {
+                self.writer.is_connected()?;
+                return Err(error);
+            }
+            other => other?,
+        };
         let reader = half.open(GrantRef(0))?;
         Ok(Channel::new(self.writer, reader))
     }

@@ -3,9 +3,14 @@
 //! Any domain can make an offer. So offers are cheap to refuse, refused ones are counted, and nothing that a
 //! client does can make [`Listener::accept`] fail or wait: an error from there is this side's own. One domain
 //! cannot take the places of the others ([`ListenConfig::max_clients_per_peer`]).
+//!
+//! A channel that was accepted may be used and dropped before its client has noticed that it was accepted. So that
+//! nothing is lost then, the listener keeps the ring that this side writes until the client has connected to it or has
+//! gone. That counts as an open channel.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use crate::DomId;
@@ -13,7 +18,10 @@ use crate::channel::Channel;
 use crate::endpoint::{Config, Idc};
 use crate::error::{Error, Result};
 use crate::name::ServiceName;
-use crate::platform::{Acceptor, Native, Offer, Platform};
+use crate::platform::{Acceptor, Event, Native, Offer, Platform, PortStatus};
+use crate::ring::RingMemory;
+use crate::setup::{State, control};
+use crate::shm::Memory;
 use crate::wait::Deadline;
 
 /// Properties of a service.
@@ -40,16 +48,46 @@ pub struct Listener<P: Platform = Native> {
     acceptor: P::Acceptor,
     service: ServiceName,
     config: ListenConfig,
-    clients: Vec<Client>,
+    clients: Vec<Client<P>>,
     last_refusal: Option<Error>,
 }
 
+/// While a client has yet to connect to our ring, we look so often whether it has (nanoseconds).
+const LOOK: u64 = 100_000_000;
+/// How long a ring is kept for it after our ends have been dropped, where the system cannot tell that it has gone.
+const KEEP: u64 = 60_000_000_000;
+
 /// A channel that was accepted. It is open while somebody else holds the ticket.
 #[derive(Debug)]
-struct Client {
+struct Client<P: Platform> {
     peer: DomId,
     offer: u64,
     ticket: Arc<()>,
+    held: Option<Held<P>>,
+}
+
+/// The ring that this side writes, until the client has connected to it.
+#[derive(Debug)]
+struct Held<P: Platform> {
+    // The pages are given back before the port is closed.
+    ring: Arc<RingMemory<P::Memory>>,
+    event: Arc<P::Event>,
+    /// Since when nobody else uses it.
+    since: Option<u64>,
+}
+
+impl<P: Platform> Held<P> {
+    /// Whether the client has yet to connect, and is there to do so.
+    fn is_wanted(&mut self, in_use: bool, now: u64) -> bool {
+        let since = *self.since.get_or_insert(now);
+        if in_use {
+            self.since = None;
+        } else if now.saturating_sub(since) > KEEP {
+            return false;
+        }
+        self.ring.reader.load(control::STATE, Ordering::Acquire) == State::Absent.encode()
+            && self.event.status() != Ok(PortStatus::Unbound)
+    }
 }
 
 impl<P: Platform> Listener<P> {
@@ -75,7 +113,12 @@ impl<P: Platform> Listener<P> {
 
     /// Channels that are open.
     pub fn clients(&mut self) -> usize {
-        self.clients.retain(|client| Arc::strong_count(&client.ticket) > 1);
+        let now = self.idc.platform.now();
+        self.clients.retain_mut(|client| {
+            let in_use = Arc::strong_count(&client.ticket) > 1;
+            client.held.take_if(|held| !held.is_wanted(in_use, now));
+            in_use || client.held.is_some()
+        });
         self.clients.len()
     }
 
@@ -98,8 +141,13 @@ impl<P: Platform> Listener<P> {
     /// [`Error::TimedOut`], or the system's.
     pub fn accept_by(&mut self, deadline: Deadline) -> Result<Channel<P>> {
         loop {
-            let offer = self.acceptor.next(deadline.0)?.ok_or(Error::TimedOut)?;
-            if let Some(channel) = self.consider(offer) {
+            self.clients();
+            let slice = match self.clients.iter().any(|client| client.held.is_some()) {
+                true => self.idc.platform.now().saturating_add(LOOK),
+                false => u64::MAX,
+            };
+            let offer = self.acceptor.next(deadline.0.min(slice))?;
+            if let Some(channel) = offer.and_then(|offer| self.consider(offer)) {
                 return Ok(channel);
             }
             // A client that keeps making useless offers does not keep us from the deadline.
@@ -125,7 +173,9 @@ impl<P: Platform> Listener<P> {
         match self.idc.answer(peer, gref, &self.config.channel) {
             Ok(mut channel) => {
                 let ticket = Arc::new(());
-                self.clients.push(Client { peer, offer: id, ticket: Arc::clone(&ticket) });
+                let (ring, event) = channel.hold();
+                let held = Some(Held { ring, event, since: None });
+                self.clients.push(Client { peer, offer: id, ticket: Arc::clone(&ticket), held });
                 channel.count(ticket);
                 Some(channel)
             }

@@ -33,6 +33,7 @@
 //! Each word of the peer is loaded once and checked against what an honest peer could have stored: positions
 //! and states only go up and stay within one ring's length. Nothing else of the peer is trusted.
 
+use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use crate::error::Violation;
@@ -166,7 +167,8 @@ fn peer_state<M: Memory>(memory: &M, at: usize, words: &mut PeerWords) -> Result
 /// The writing half.
 #[derive(Debug)]
 pub struct Producer<M> {
-    memory: RingMemory<M>,
+    /// Shared with a listener that keeps the pages for a client which has not connected to them yet.
+    memory: Arc<RingMemory<M>>,
     peer: PeerWords,
     /// Position of the next record, and its offset in the ring.
     head: u64,
@@ -217,7 +219,7 @@ impl<M: Memory> Producer<M> {
     pub fn new(memory: RingMemory<M>) -> Producer<M> {
         let peer = PeerWords { state: State::Absent, armed: 0 };
         Producer {
-            memory,
+            memory: Arc::new(memory),
             peer,
             head: 0,
             offset: 0,
@@ -232,7 +234,7 @@ impl<M: Memory> Producer<M> {
 
     /// Back to the beginning, for another reader. The words that are shared are zeroed; nobody reads the ring.
     pub(crate) fn reset(&mut self) {
-        let RingMemory { writer, control, capacity, reader, .. } = &self.memory;
+        let RingMemory { writer, control, capacity, reader, .. } = &*self.memory;
         for offset in (0..PAGE_SIZE).step_by(8) {
             reader.store(offset, 0, Ordering::Relaxed);
             // The word of life is the kernel's, and we live.
@@ -272,6 +274,11 @@ impl<M: Memory> Producer<M> {
     /// The pages.
     pub fn memory(&self) -> &RingMemory<M> {
         &self.memory
+    }
+
+    /// The pages, to keep them when this half is gone.
+    pub(crate) fn share(&self) -> Arc<RingMemory<M>> {
+        Arc::clone(&self.memory)
     }
 
     /// Stores this side's state word.

@@ -488,6 +488,11 @@ impl<P: Platform> Writer<P> {
         self.ring.reader_word(offset)
     }
 
+    /// Whether the reader has left a ring of its own for us.
+    pub(crate) fn has_reply(&self) -> bool {
+        self.reader_word(control::NONCE) == self.nonce && self.reader_word(control::REPLY_REF) != 0
+    }
+
     /// Reports that what the reader left for us is wrong.
     pub(crate) fn blame(&mut self, reason: Violation) -> Error {
         self.violation(reason)

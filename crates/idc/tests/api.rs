@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{A, B, duplex, noise, soon, world};
+use idc::platform::Platform;
 use idc::platform::hosted::Hosted;
 use idc::{Channel, CloseReason, Config, Error, ListenConfig, Listener, Reader, Spin, Writer};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -378,4 +379,74 @@ fn a_program_that_polls_finds_out_that_its_peer_is_gone() {
     assert_eq!(reader.try_recv(), Ok(Some(vec![])));
     assert_eq!(reader.check_peer(), Err(Error::PeerDied { peer: A }));
     assert_eq!(reader.try_recv(), Err(Error::PeerDied { peer: A }));
+}
+
+/// An offer to a listener, without a client that waits for the answer.
+fn offer_to_listener(world: &common::World) -> (idc::Pending<Hosted>, impl idc::platform::Call + use<>) {
+    let pending = world.b.offer(A, &Config::default()).unwrap();
+    let service = idc::ServiceName::new("brief").unwrap();
+    let dial = idc::platform::Dial { peer: A, service, gref: pending.grant_ref(), id: 1 };
+    let call = world.raw_b.call(dial, soon(&world.b).0).unwrap();
+    (pending, call)
+}
+
+#[test]
+fn what_a_service_says_before_it_closes_at_once_is_received() {
+    for finish in [true, false] {
+        let world = world();
+        let mut listener = Listener::bind(&world.a, "brief", ListenConfig::default()).unwrap();
+        let (pending, _call) = offer_to_listener(&world);
+        // All of this before the client looks.
+        let mut channel = listener.accept_by(soon(&world.a)).unwrap();
+        channel.send(b"all that there is to say").unwrap();
+        if finish {
+            channel.finish().unwrap();
+        }
+        drop(channel);
+        assert_eq!(listener.clients(), 1, "its ring is kept");
+        let mut client = pending.complete_by(soon(&world.b)).unwrap();
+        assert_eq!(listener.clients(), 0, "it has connected");
+        let said = client.recv_by(soon(&world.b)).unwrap();
+        assert_eq!(said.as_deref(), Some(&b"all that there is to say"[..]));
+        let closed = Error::PeerClosed { peer: A, reason: CloseReason::Dropped };
+        assert_eq!(client.recv_by(soon(&world.b)), if finish { Ok(None) } else { Err(closed) });
+        assert_eq!(client.send(b"is anybody there?"), Err(closed));
+    }
+}
+
+#[test]
+fn a_ring_is_not_kept_for_a_client_that_has_gone() {
+    let world = world();
+    let mut listener = Listener::bind(&world.a, "brief", ListenConfig::default()).unwrap();
+    let (pending, call) = offer_to_listener(&world);
+    drop(listener.accept_by(soon(&world.a)).unwrap());
+    assert_eq!(listener.clients(), 1);
+    drop((pending, call));
+    assert_eq!(listener.clients(), 0);
+    // Without a listener nothing is kept: the client is told how the channel ended.
+    let pending = world.b.offer(A, &Config::default()).unwrap();
+    drop(world.a.answer(B, pending.grant_ref(), &Config::default()).unwrap());
+    let closed = Error::PeerClosed { peer: A, reason: CloseReason::Dropped };
+    assert_eq!(pending.complete_by(soon(&world.b)).unwrap_err(), closed);
+}
+
+#[test]
+fn brief_services_lose_nothing() {
+    let world = world();
+    let mut listener = Listener::bind(&world.a, "brief", ListenConfig::default()).unwrap();
+    let deadline = soon(&world.a);
+    thread::scope(|scope| {
+        // The listener outlives the last channel.
+        scope.spawn(|| {
+            for number in 0..200u64 {
+                let mut channel = listener.accept_by(deadline).unwrap();
+                channel.send(&number.to_le_bytes()).unwrap();
+            }
+        });
+        for number in 0..200u64 {
+            let mut channel =
+                Channel::dial(&world.b, A, "brief", &Config::default(), soon(&world.b)).unwrap();
+            assert_eq!(channel.recv_by(soon(&world.b)), Ok(Some(number.to_le_bytes().to_vec())));
+        }
+    });
 }

@@ -60,7 +60,7 @@ pub fn victim<P>(
 ) -> Outcome
 where
     P: Platform + Send + Sync + 'static,
-    P::Memory: Send,
+    P::Memory: Send + Sync,
     P::Event: Send + Sync,
 {
     let listen = ListenConfig { channel: config(), max_clients: 32, max_clients_per_peer: 8 };
