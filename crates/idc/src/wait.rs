@@ -42,11 +42,16 @@ const MOST_RECORDS: usize = MAX_PAGES * PAGE_SIZE / HEADER_LEN;
 
 /// Longest time to spin, in nanoseconds: about twice what a wake-up costs.
 const SPIN_MAX: u64 = 60_000;
+/// Shortest one: below that it is given up.
+const SPIN_MIN: u64 = 2_000;
+/// Waits without spinning before it is tried again, at first and at most; twice as many after each vain try.
+const REST_MIN: u32 = 16;
+const REST_MAX: u32 = 1024;
 
 /// Whether to spin before sleeping.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Spin {
-    /// As long as it pays, and not at all with a single processor.
+    /// As long as it pays, which each end learns by itself, and not at all with a single processor.
     #[default]
     Adaptive,
     /// Never.
@@ -54,11 +59,19 @@ pub enum Spin {
 }
 
 /// How one end waits; learns whether spinning pays.
+///
+/// It pays if the peer does something while we spin. What we find after a sleep says nothing about that: where both
+/// sides have to share a processor, the answer comes right after we stop spinning, because we stop. So only spinning
+/// is judged. A hit doubles its length and a miss halves it; when it gets too short it rests, and is tried again at
+/// its full length after some waits, ever more of them.
 #[derive(Debug)]
 pub(crate) struct Waiter {
     may_spin: bool,
-    /// Nanoseconds to spin.
+    /// Nanoseconds to spin; 0 while it rests.
     spin: u64,
+    /// Waits for which it still rests, and for which it will the next time.
+    rest: u32,
+    next_rest: u32,
     /// Useless wake-ups that have not been made up for.
     useless: u32,
 }
@@ -66,21 +79,45 @@ pub(crate) struct Waiter {
 impl Waiter {
     pub(crate) fn new(spin: Spin, can_spin: bool) -> Waiter {
         let may_spin = spin == Spin::Adaptive && can_spin;
-        Waiter { may_spin, spin: if may_spin { SPIN_MAX } else { 0 }, useless: 0 }
+        Waiter {
+            may_spin,
+            spin: if may_spin { SPIN_MAX } else { 0 },
+            rest: 0,
+            next_rest: REST_MIN,
+            useless: 0,
+        }
+    }
+
+    /// How long to spin in the wait that begins.
+    fn plan(&mut self) -> u64 {
+        if self.may_spin && self.spin == 0 {
+            match self.rest.checked_sub(1) {
+                Some(rest) => self.rest = rest,
+                None => return SPIN_MAX,
+            }
+        }
+        self.spin
+    }
+
+    /// What came of it.
+    fn learn(&mut self, hit: bool) {
+        if hit {
+            self.spin = (self.spin * 2).clamp(SPIN_MAX / 2, SPIN_MAX);
+            self.next_rest = REST_MIN;
+            return;
+        }
+        self.spin /= 2;
+        if self.spin < SPIN_MIN {
+            self.spin = 0;
+            self.rest = self.next_rest;
+            self.next_rest = (self.next_rest * 2).min(REST_MAX);
+        }
     }
 
     /// The peer did something. An honest one may have sent an event that comes too late to be of use, in either
     /// direction of a channel.
     fn moved(&mut self) {
         self.useless = self.useless.saturating_sub(4);
-    }
-
-    /// After a wait that spinning did not end: would longer spinning have ended it?
-    fn learn(&mut self, waited: u64) {
-        if self.may_spin {
-            self.spin =
-                if waited <= SPIN_MAX { (self.spin * 2).clamp(1000, SPIN_MAX) } else { self.spin / 2 };
-        }
     }
 }
 
@@ -134,15 +171,12 @@ impl<P: Platform> Link<P> {
         step: &mut dyn FnMut(Phase) -> Result<Step>,
     ) -> Result<()> {
         let mut ask_at = None;
-        let mut since = None;
+        let mut has_spun = false;
         let mut woken = false;
         loop {
             match step(Phase::Look)? {
                 Step::Done => {
                     waiter.moved();
-                    if let Some(since) = since {
-                        waiter.learn(self.platform.now().saturating_sub(since));
-                    }
                     return Ok(());
                 }
                 Step::Again => {
@@ -165,10 +199,17 @@ impl<P: Platform> Link<P> {
                     self.counters.storm();
                 }
             }
-            if since.is_none() {
-                since = Some(now);
-                if self.spin(waiter.spin, now, deadline, stats, step)? {
-                    return Ok(());
+            if !core::mem::replace(&mut has_spun, true) {
+                let time = waiter.plan();
+                if time > 0 {
+                    let hit = self.spin(time, now, deadline, stats, step)?;
+                    waiter.learn(hit);
+                    if hit {
+                        waiter.moved();
+                        return Ok(());
+                    }
+                    // The clock has moved on.
+                    now = self.platform.now();
                 }
             }
             let ticket = self.event.ticket();
@@ -229,7 +270,7 @@ impl<P: Platform> Link<P> {
             }
             now = self.platform.now();
         }
-        stats.spin_misses += u64::from(time > 0);
+        stats.spin_misses += 1;
         Ok(false)
     }
 
@@ -267,4 +308,51 @@ pub(crate) enum Step {
     /// Nothing to do before the peer does something. `bound`: it has bound to our port at some time, so that
     /// a port that nobody is bound to means that it is gone.
     Wait { bound: bool },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waits(waiter: &mut Waiter, count: usize, hits: impl Fn(u64) -> bool) -> (u64, usize) {
+        let (mut spent, mut hit) = (0, 0);
+        for _ in 0..count {
+            let time = waiter.plan();
+            spent += time;
+            if time > 0 {
+                hit += usize::from(hits(time));
+                waiter.learn(hits(time));
+            }
+        }
+        (spent, hit)
+    }
+
+    #[test]
+    fn vain_spinning_costs_next_to_nothing() {
+        let mut waiter = Waiter::new(Spin::Adaptive, true);
+        let (at_first, _) = waits(&mut waiter, 10, |_| false);
+        assert!(at_first <= 2 * SPIN_MAX, "{at_first}");
+        let (later, _) = waits(&mut waiter, 100_000, |_| false);
+        assert!(later / 100_000 < SPIN_MAX / 500, "{later}");
+    }
+
+    #[test]
+    fn spinning_that_pays_goes_on_and_comes_back() {
+        let mut waiter = Waiter::new(Spin::Adaptive, true);
+        let slow = |time| time >= SPIN_MAX / 2;
+        assert_eq!(waits(&mut waiter, 1000, slow).1, 1000);
+        // A single miss does not end it.
+        waiter.learn(false);
+        assert_eq!(waits(&mut waiter, 1000, slow).1, 1000);
+        waits(&mut waiter, 100_000, |_| false);
+        let (_, hits) = waits(&mut waiter, 2 * REST_MAX as usize, slow);
+        assert!(hits >= REST_MAX as usize, "{hits}");
+    }
+
+    #[test]
+    fn who_may_not_spin_does_not() {
+        for (spin, can_spin) in [(Spin::Never, true), (Spin::Adaptive, false)] {
+            assert_eq!(waits(&mut Waiter::new(spin, can_spin), 5000, |_| true), (0, 0));
+        }
+    }
 }
