@@ -386,6 +386,24 @@ int idc_write_batch(struct idc_channel *channel, const struct idc_buffer *messag
 int64_t idc_try_write_batch(struct idc_channel *channel, const struct idc_buffer *messages, size_t count);
 
 /**
+ * Finds room in the ring for a message of at most `len` bytes, which is not more than `idc_max_inline`; waits for it at
+ * most `timeout_ms` milliseconds (negative: for ever). `idc_append` writes the message there, in as many pieces as you
+ * like, and `idc_commit` sends it. Another write in between gives the room up, and so does another `idc_reserve`.
+ */
+int idc_reserve(struct idc_channel *channel, size_t len, int timeout_ms);
+
+/**
+ * Appends bytes to the message for which `idc_reserve` found room. `IDC_E_MESSAGE_TOO_LARGE`: there is not enough of it;
+ * nothing was appended. `IDC_E_INVALID`: there is none.
+ */
+int idc_append(struct idc_channel *channel, const void *data, size_t len);
+
+/**
+ * Sends what was appended, which may be less than was reserved. `IDC_E_INVALID`: nothing is reserved.
+ */
+int idc_commit(struct idc_channel *channel);
+
+/**
  * From now on writing does not wake a reader that sleeps, until `idc_flush`, `idc_uncork`, or a write that has to
  * wait.
  */
@@ -438,6 +456,18 @@ int64_t idc_try_read(struct idc_channel *channel, void *buffer, size_t room);
 int64_t idc_timed_read(struct idc_channel *channel,
                        void *buffer,
                        size_t room,
+                       int timeout_ms);
+
+/**
+ * Waits for a message at most `timeout_ms` milliseconds (negative: for ever), and takes as many more as are there
+ * already, up to `most`: returns how many, and `IDC_END` when the peer has finished. They are copied one behind the
+ * other, and their lengths stored in `lens`. What has no more room stays; `IDC_E_BUFFER_TOO_SMALL` is for the first one.
+ */
+int64_t idc_read_batch(struct idc_channel *channel,
+                       void *buffer,
+                       size_t room,
+                       size_t *lens,
+                       size_t most,
                        int timeout_ms);
 
 /**
@@ -576,6 +606,22 @@ int idc_dial(struct idc_context *idc,
              const struct idc_config *settings,
              int timeout_ms,
              struct idc_channel **out);
+
+/**
+ * Connects anew to the service after it has gone: with the pages of this channel, which has to be one of `idc_dial` that
+ * was not split, so that nothing is allocated for the direction in which this side writes. If it fails, close the channel.
+ */
+int idc_redial(struct idc_context *idc,
+               struct idc_channel *channel,
+               const char *service,
+               const struct idc_config *settings,
+               int timeout_ms);
+
+/**
+ * Pages of this side that domain `peer` (-1: any) still has mapped although their channels are closed. Linux keeps such
+ * pages by itself; there it is 0.
+ */
+int64_t idc_quarantined(struct idc_context *idc, int peer);
 
 /**
  * Offers a service under a name of 1 to 32 small letters, digits and `-`.

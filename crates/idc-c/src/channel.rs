@@ -167,6 +167,42 @@ fn batch<'a>(messages: *const idc_buffer, count: usize) -> Result<Vec<&'a [u8]>,
     Ok(slices)
 }
 
+/// Finds room in the ring for a message of at most `len` bytes, which is not more than `idc_max_inline`; waits for it at
+/// most `timeout_ms` milliseconds (negative: for ever). `idc_append` writes the message there, in as many pieces as you
+/// like, and `idc_commit` sends it. Another write in between gives the room up, and so does another `idc_reserve`.
+#[unsafe(no_mangle)]
+pub extern "C" fn idc_reserve(channel: *mut idc_channel, len: usize, timeout_ms: c_int) -> c_int {
+    status(handle::with(channel, |end| {
+        let writer = end.writer()?;
+        let limit = deadline(timeout_ms, |timeout| writer.deadline(timeout));
+        writer.reserve_by(len, limit)?.suspend();
+        OK
+    }))
+}
+
+/// Appends bytes to the message for which `idc_reserve` found room. `IDC_E_MESSAGE_TOO_LARGE`: there is not enough of it;
+/// nothing was appended. `IDC_E_INVALID`: there is none.
+#[unsafe(no_mangle)]
+pub extern "C" fn idc_append(channel: *mut idc_channel, data: *const c_void, len: usize) -> c_int {
+    status(handle::with(channel, |end| {
+        let bytes = memory::slice(data.cast::<u8>(), len)?;
+        let mut loan = end.writer()?.resume().ok_or(IDC_E_INVALID)?;
+        let result = loan.append(bytes);
+        loan.suspend();
+        result?;
+        OK
+    }))
+}
+
+/// Sends what was appended, which may be less than was reserved. `IDC_E_INVALID`: nothing is reserved.
+#[unsafe(no_mangle)]
+pub extern "C" fn idc_commit(channel: *mut idc_channel) -> c_int {
+    status(handle::with(channel, |end| {
+        end.writer()?.resume().ok_or(IDC_E_INVALID)?.commit()?;
+        OK
+    }))
+}
+
 /// From now on writing does not wake a reader that sleeps, until `idc_flush`, `idc_uncork`, or a write that has to
 /// wait.
 #[unsafe(no_mangle)]
@@ -269,6 +305,44 @@ pub extern "C" fn idc_timed_read(
     timeout_ms: c_int,
 ) -> i64 {
     read(channel, buffer, room, Some(timeout_ms))
+}
+
+/// Waits for a message at most `timeout_ms` milliseconds (negative: for ever), and takes as many more as are there
+/// already, up to `most`: returns how many, and `IDC_END` when the peer has finished. They are copied one behind the
+/// other, and their lengths stored in `lens`. What has no more room stays; `IDC_E_BUFFER_TOO_SMALL` is for the first one.
+#[unsafe(no_mangle)]
+pub extern "C" fn idc_read_batch(
+    channel: *mut idc_channel,
+    buffer: *mut c_void,
+    room: usize,
+    lens: *mut usize,
+    most: usize,
+    timeout_ms: c_int,
+) -> i64 {
+    number(handle::with(channel, |end| {
+        let mut rest = memory::buffer(buffer.cast(), room)?;
+        let lens = memory::array(lens, most)?;
+        let reader = end.reader()?;
+        let limit = deadline(timeout_ms, |timeout| reader.deadline(timeout));
+        let mut count = 0;
+        for place in lens {
+            let next = match count {
+                0 => reader.recv_into_by(rest, limit),
+                _ => reader.try_recv_into(rest),
+            };
+            match next {
+                Ok(Some(len)) => {
+                    *place = len;
+                    rest = rest.get_mut(len..).unwrap_or_default();
+                }
+                // The next call says so again.
+                Ok(None) | Err(_) if count > 0 => break,
+                other => return length(other?),
+            }
+            count += 1;
+        }
+        length(Some(count))
+    }))
 }
 
 /// Waits for a message at most `timeout_ms` milliseconds (negative: for ever), copies as much of it as there is room

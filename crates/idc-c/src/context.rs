@@ -297,6 +297,43 @@ pub extern "C" fn idc_dial(
     })())
 }
 
+/// Connects anew to the service after it has gone: with the pages of this channel, which has to be one of `idc_dial` that
+/// was not split, so that nothing is allocated for the direction in which this side writes. If it fails, close the channel.
+#[unsafe(no_mangle)]
+pub extern "C" fn idc_redial(
+    idc: *mut idc_context,
+    channel: *mut idc_channel,
+    service: *const c_char,
+    settings: *const idc_config,
+    timeout_ms: c_int,
+) -> c_int {
+    status((|| {
+        let idc = context(idc)?;
+        let (service, settings) = (memory::text(service)?, config(settings)?);
+        let limit = deadline(timeout_ms, |timeout| idc.deadline(timeout));
+        handle::with(channel, |end| match core::mem::replace(end, End::Changing) {
+            End::Both(old) => {
+                *end = End::Both(old.redial(&idc, service, &settings, limit)?);
+                OK
+            }
+            other => {
+                *end = other;
+                Err(IDC_E_DIRECTION.into())
+            }
+        })
+    })())
+}
+
+/// Pages of this side that domain `peer` (-1: any) still has mapped although their channels are closed. Linux keeps such
+/// pages by itself; there it is 0.
+#[unsafe(no_mangle)]
+pub extern "C" fn idc_quarantined(idc: *mut idc_context, peer: c_int) -> i64 {
+    number((|| {
+        let peer = if peer == -1 { None } else { Some(domid(peer)?) };
+        i64::try_from(context(idc)?.quarantined(peer)).map_err(|_| IDC_E_INVALID.into())
+    })())
+}
+
 /// Offers a service under a name of 1 to 32 small letters, digits and `-`.
 #[unsafe(no_mangle)]
 pub extern "C" fn idc_listen(

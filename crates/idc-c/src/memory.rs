@@ -22,6 +22,11 @@ pub fn slice<'a, T>(pointer: *const T, count: usize) -> Result<&'a [T], Fail> {
 
 /// `count` bytes to write to; no bytes may be a null pointer.
 pub fn buffer<'a>(pointer: *mut u8, count: usize) -> Result<&'a mut [u8], Fail> {
+    array(pointer, count)
+}
+
+/// `count` numbers to write to, likewise. The program has given them a value before, whatever it is.
+pub fn array<'a, T: Copy>(pointer: *mut T, count: usize) -> Result<&'a mut [T], Fail> {
     if count == 0 {
         return Ok(&mut []);
     }

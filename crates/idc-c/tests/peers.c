@@ -135,6 +135,37 @@ static int client(const char *dir)
 	CHECK(read_polled(channel) == 5 && memcmp(back, "three", 5) == 0);
 	CHECK(idc_try_write_batch(channel, batch, 1) == 1);
 	CHECK(read_polled(channel) == 3);
+
+	/* Several at once. */
+	size_t sizes[4] = {0}, left = 3;
+	CHECK(idc_read_batch(channel, back, sizeof back, sizes, 4, 20) == IDC_E_TIMED_OUT);
+	CHECK(idc_write_batch(channel, batch, 3) == IDC_OK);
+	for (const char *expected = "onethree"; left > 0;) {
+		/* The last one does not fit together with the first. */
+		int64_t count = idc_read_batch(channel, back, 5, sizes, 4, 60000);
+		CHECK(count > 0 && (size_t)count <= left);
+		left -= (size_t)count;
+		size_t all = sizes[0] + (count > 1 ? sizes[1] : 0) + (count > 2 ? sizes[2] : 0);
+		CHECK(memcmp(back, expected, all) == 0);
+		expected += all;
+	}
+	CHECK(idc_write(channel, "long", 4) == IDC_OK);
+	CHECK(idc_read_batch(channel, back, 3, sizes, 4, 60000) == IDC_E_BUFFER_TOO_SMALL);
+	CHECK(idc_read_batch(channel, back, 4, sizes, 4, 60000) == 1 && sizes[0] == 4);
+	CHECK(idc_read_batch(channel, back, 4, sizes, 0, 60000) == 0);
+	CHECK(idc_read_batch(channel, back, 4, NULL, 1, 60000) == IDC_E_INVALID);
+
+	/* A message that is written where the reader finds it. */
+	CHECK(idc_append(channel, "x", 1) == IDC_E_INVALID && idc_commit(channel) == IDC_E_INVALID);
+	CHECK(idc_reserve(channel, 1 << 20, -1) == IDC_E_MESSAGE_TOO_LARGE);
+	CHECK(idc_reserve(channel, 20, -1) == IDC_OK);
+	CHECK(idc_append(channel, "in th", 5) == IDC_OK && idc_append(channel, "ree pieces", 10) == IDC_OK);
+	CHECK(idc_append(channel, "too long", 8) == IDC_E_MESSAGE_TOO_LARGE && idc_append(channel, "!", 1) == IDC_OK);
+	CHECK(idc_commit(channel) == IDC_OK && idc_commit(channel) == IDC_E_INVALID);
+	CHECK(idc_read(channel, back, sizeof back) == 16 && memcmp(back, "in three pieces!", 16) == 0);
+	CHECK(idc_reserve(channel, 20, -1) == IDC_OK && idc_append(channel, "lost", 4) == IDC_OK);
+	CHECK(idc_write(channel, "other", 5) == IDC_OK && idc_append(channel, "x", 1) == IDC_E_INVALID);
+	CHECK(idc_read(channel, back, sizeof back) == 5 && memcmp(back, "other", 5) == 0);
 	CHECK(idc_arm_write(channel, 100) == 1);
 	CHECK(idc_max_inline(channel) > 0);
 
@@ -164,6 +195,11 @@ static int client(const char *dir)
 	CHECK(idc_write(channel, "deaf", 4) == IDC_OK);
 	CHECK(idc_read(channel, back, sizeof back) == IDC_E_PEER_CLOSED);
 	CHECK(idc_last_error(&error) == IDC_OK && error.peer == SERVICE);
+	/* Again, with the same pages. */
+	CHECK(idc_redial(idc, channel, "c-test", NULL, 60000) == IDC_OK);
+	CHECK(idc_write(channel, "again", 5) == IDC_OK);
+	CHECK(idc_read(channel, back, sizeof back) == 5 && memcmp(back, "again", 5) == 0);
+	CHECK(idc_redial(idc, writer, "c-test", NULL, 60000) == IDC_E_CLOSED);
 	CHECK(idc_channel_close(channel) == IDC_OK);
 	CHECK(idc_dial(idc, SERVICE, "nobody", NULL, 50, &channel) == IDC_E_NO_SUCH_SERVICE);
 	CHECK(idc_dial(idc, SERVICE, "No Name", NULL, 50, &channel) == IDC_E_BAD_NAME);
@@ -175,6 +211,7 @@ static int client(const char *dir)
 	CHECK(idc_write(channel, "x", 1) == IDC_OK && idc_drain(channel, 60000) == IDC_E_PEER_DIED);
 	CHECK(idc_write(channel, "x", 1) == IDC_E_PEER_DIED);
 	CHECK(idc_counters_json(idc, json, sizeof json) > 0 && strstr(json, "\"peers_died\":"));
+	CHECK(idc_quarantined(idc, -1) == 0 && idc_quarantined(idc, 70000) == IDC_E_INVALID);
 	CHECK(idc_channel_close(channel) == IDC_OK && idc_close(idc) == IDC_OK);
 	puts("client: all is well");
 	return 0;

@@ -19,6 +19,25 @@ pub struct Loan<'a, P: Platform> {
     word: [u8; 8],
 }
 
+/// A loan without its writer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Suspended {
+    /// Where the writer was.
+    at: u64,
+    place: Place,
+    len: usize,
+    word: [u8; 8],
+}
+
+impl<P: Platform> Writer<P> {
+    /// The loan that was put aside ([`Loan::suspend`]); `None` if there is none, or if something has been sent since
+    /// then, whose place it had.
+    pub fn resume(&mut self) -> Option<Loan<'_, P>> {
+        let Suspended { at, place, len, word } = self.suspended.take()?;
+        (at == self.ring.position()).then_some(Loan { writer: self, place, len, word })
+    }
+}
+
 impl<'a, P: Platform> Loan<'a, P> {
     pub(crate) fn new(writer: &'a mut Writer<P>, place: Place) -> Loan<'a, P> {
         Loan { writer, place, len: 0, word: [0; 8] }
@@ -66,6 +85,13 @@ impl<'a, P: Platform> Loan<'a, P> {
             self.len += rest.len();
         }
         Ok(())
+    }
+
+    /// Puts the loan aside: [`Writer::resume`] gives it back, unless something else is sent in between. For languages
+    /// that cannot hold a borrow.
+    pub fn suspend(self) {
+        let at = self.writer.ring.position();
+        self.writer.suspended = Some(Suspended { at, place: self.place, len: self.len, word: self.word });
     }
 
     /// Sends what has been appended.

@@ -444,6 +444,11 @@ impl<M: Memory> Producer<M> {
         Ok(self.consumed == self.head)
     }
 
+    /// Position of the next record.
+    pub(crate) fn position(&self) -> u64 {
+        self.head
+    }
+
     /// Whether a quarter of the ring has been published since the last [`flush`](Self::flush).
     pub fn flush_due(&self) -> bool {
         self.head - self.checked >= self.memory.capacity as u64 / 4

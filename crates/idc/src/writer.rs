@@ -12,7 +12,7 @@ use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use crate::error::{CloseReason, Error, Result, Violation};
-use crate::loan::Loan;
+use crate::loan::{Loan, Suspended};
 use crate::platform::Platform;
 use crate::platform::{Event, PortStatus};
 use crate::record::Kind;
@@ -43,6 +43,8 @@ pub struct Writer<P: Platform> {
     abort_owed: bool,
     finished: bool,
     failed: Option<Error>,
+    /// A loan that was put aside.
+    pub(crate) suspended: Option<Suspended>,
 }
 
 impl<P: Platform> Writer<P> {
@@ -67,6 +69,7 @@ impl<P: Platform> Writer<P> {
             abort_owed: false,
             finished: false,
             failed: None,
+            suspended: None,
         }
     }
 
@@ -376,7 +379,7 @@ impl<P: Platform> Writer<P> {
         let version = u64::from(setup::VERSION) | u64::from(self.epoch) << 32;
         setup.store(setup::VERSION_AND_EPOCH, version, Ordering::Relaxed);
         (self.reader_takes, self.failed, self.finished) = (None, None, false);
-        (self.abort_owed, self.corked) = (false, false);
+        (self.abort_owed, self.corked, self.suspended) = (false, false, None);
         self.ring.set_state(State::Open);
         setup_done(&self.ring.memory().writer);
         Ok(())

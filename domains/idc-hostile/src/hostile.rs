@@ -170,12 +170,14 @@ fn keep<P: Platform>(platform: &P, peer: DomId, service: ServiceName, limit: Dur
         answer: &[],
         script: |session: &Session<P>| session.messages(1, 100),
     };
-    while kept.len() < KEPT {
-        // An honest domain that has to wait for its pages does not answer any more.
+    let end = platform.now().saturating_add(nanos(limit) / 5);
+    while kept.len() < KEPT && platform.now() < end {
+        // An honest domain that has to wait for its pages does not answer any more; one that has too many channels
+        // refuses, until it has noticed that those before have ended.
         let deadline = platform.now().saturating_add(nanos(limit) / 20);
         match attempt(platform, peer, service, &attack, deadline, &mut || Ok(())) {
             Ok(Some(theirs)) => kept.push(theirs),
-            _ => break,
+            _ => platform.sleep_until(platform.now().saturating_add(20_000_000)),
         }
     }
     Kept(kept)

@@ -6,6 +6,7 @@
 //! idc-hostile witness DOMID SECONDS      an honest client of it, meanwhile
 //! idc-hostile trap SECONDS               the hostile service
 //! idc-hostile visit DOMID SECONDS        the honest client of it
+//! idc-hostile mortal 0                   echoes, and panics when a client says `crash`
 //! ```
 //! SECONDS is the limit of one step. Status 0 if everything held, 1 if not, 2 for wrong arguments.
 #![cfg_attr(casemate, no_std, no_main)]
@@ -59,8 +60,20 @@ fn write(path: &str, value: &[u8]) {
     let _ = (path, value);
 }
 
+/// For measuring how long it takes until others notice.
+fn mortal(idc: &Idc) -> Outcome {
+    let fail = |error: idc::Error| alloc::format!("{error}");
+    let mut listener = idc::Listener::bind(idc, "mortal", idc::ListenConfig::default()).map_err(fail)?;
+    let mut client = listener.accept().map_err(fail)?;
+    while let Some(message) = client.recv().map_err(fail)? {
+        assert!(message != b"crash", "the client said so");
+        client.send(&message).map_err(fail)?;
+    }
+    Ok(())
+}
+
 fn run(words: &[&str]) -> i32 {
-    let known = |word: &&str| matches!(*word, "victim" | "assault" | "witness" | "trap" | "visit");
+    let known = |word: &&str| matches!(*word, "victim" | "assault" | "witness" | "trap" | "visit" | "mortal");
     let from = words.iter().position(known).unwrap_or(0);
     let words = words.get(from..).unwrap_or_default();
     let limit = words.last().and_then(|word| word.parse().ok()).map(Duration::from_secs);
@@ -80,6 +93,7 @@ fn run(words: &[&str]) -> i32 {
             witness(&idc, peer, limit, ready).map(|report| say(&report))
         }
         (["trap", _], Some(limit), _) => trap(&idc, limit, ready, say),
+        (["mortal", _], ..) => mortal(&idc),
         (["visit", _, _], Some(limit), Some(peer)) => visit(&idc, peer, limit, say),
         _ => {
             println!("usage: idc-hostile victim SECONDS | assault DOMID SECONDS | witness DOMID SECONDS");

@@ -85,8 +85,7 @@ pub fn run(
         return Ok(());
     }
     let program = bed.put(&workspace.static_program(PACKAGE, ui)?)?;
-    let image =
-        images.iter().find(|i| i.name == IMAGE).with_context(|| format!("there is no image {IMAGE}"))?;
+    let image = find(images)?;
     for mode in MODES {
         let bench = Bench { bed, mode, image, program: program.clone() };
         for (name, test, place) in TESTS {
@@ -97,6 +96,18 @@ pub fn run(
         }
     }
     Ok(())
+}
+
+fn find(images: &[Image]) -> anyhow::Result<&Image> {
+    images.iter().find(|i| i.name == IMAGE).with_context(|| format!("there is no image {IMAGE}"))
+}
+
+/// Starts a domain that crashes when its client says so.
+pub(super) fn start_mortal(bed: &TestBed, images: &[Image], mode: Mode) -> anyhow::Result<Domain> {
+    let mut config = DomainConfig::new(&find(images)?.path, mode);
+    config.memory_mib = MEMORY_MIB;
+    "mortal 0".clone_into(&mut config.cmdline);
+    Ok(bed.start_domain(&config)?)
 }
 
 /// Hostile clients of an honest service, with an honest one next to them.

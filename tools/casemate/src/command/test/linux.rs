@@ -18,7 +18,7 @@ use testbed::{
 
 use self::bench::{Bench, SERVED, domid, text};
 use super::{
-    conformance,
+    conformance, hostile,
     report::{Report, Verdict},
     vchan,
 };
@@ -36,13 +36,16 @@ const PROBE: &str = "probe";
 /// The other: many channels, and streams that last until somebody dies.
 const CROWD: &str = "crowd";
 
+/// Measures how long a death takes to be noticed.
+const DEATH: &str = "death";
+
 /// Our side of libxenvchan's protocol.
 const VCHAN: &str = "vchan";
 
 type LinuxTest = fn(&Bench<'_>) -> anyhow::Result<()>;
 
 /// Each runs in both modes.
-const TESTS: [(&str, LinuxTest); 14] = [
+const TESTS: [(&str, LinuxTest); 15] = [
     ("linux-programs", programs),
     ("linux-files", files),
     ("linux-kill", kill),
@@ -52,6 +55,7 @@ const TESTS: [(&str, LinuxTest); 14] = [
     ("linux-idc-dom0", idc_dom0),
     ("linux-idc-linux", idc_linux),
     ("linux-idc-peer-dies", idc_peer_dies),
+    ("linux-idc-deaths", deaths),
     ("linux-vchan", vchan_in_linux),
     ("linux-idc-channels-at-once", channels_at_once),
     ("linux-idc-no-leaks", no_leaks),
@@ -91,7 +95,8 @@ pub fn run(
     }
     let peer = |name| workspace.static_example("casemate-idc", name, ui);
     let suite = workspace.static_program(conformance::PACKAGE, ui)?;
-    let peers = [peer(PROBE)?, peer(CROWD)?, peer(VCHAN)?, vchan::build_peer(workspace)?, suite];
+    let peers =
+        [peer(PROBE)?, peer(CROWD)?, peer(VCHAN)?, vchan::build_peer(workspace)?, suite, peer(DEATH)?];
     for mode in MODES {
         // What counts channels and grants of Linux takes minutes and is the same in both modes but for Xen.
         let long = |name: &str| {
@@ -294,6 +299,52 @@ kill -9 $pid";
         ensure!(status == 1 && said.contains(&format!("domain {own}")), "status {status}: {said}");
         Ok(())
     })
+}
+
+/// A side that waits while its peer dies, in each way in which one can. The times are printed and not judged.
+fn deaths(bench: &Bench<'_>) -> anyhow::Result<()> {
+    let one = &bench.one;
+    let show = |what: &str, said: String| println!("    {}, {what}: {said}", bench.mode);
+    let serve = |place: Option<&LinuxGuest>, name: &str| {
+        let program = if place.is_some() { "/bin/death" } else { bench.death.as_str() };
+        bench.anywhere(place, &format!("{program} serve {name} > /dev/null 2>&1 &"))
+    };
+    serve(Some(one), "in-guest")?;
+    show("process in a guest", bench.dom0(&format!("$D {} in-guest --say die", one.id()))?);
+    serve(None, "in-dom0")?;
+    show("process in dom0, seen from a guest", bench.linux(one, "/bin/death 0 in-dom0 --say die")?);
+
+    let mortal = || hostile::start_mortal(bench.bed, bench.images, bench.mode);
+    let domain = mortal()?;
+    let id = domain.id();
+    show("destroyed domain", bench.dom0(&format!("$D {id} mortal xl destroy {id}"))?);
+    drop(domain);
+    // Its end is waited for, so that it is taken away when it has crashed.
+    for place in [None, Some(one)] {
+        let domain = mortal()?;
+        let (what, program) = match place {
+            None => ("crashed domain", "$D"),
+            Some(_) => ("crashed domain, seen from a guest", "/bin/death"),
+        };
+        let said = thread::scope(|scope| {
+            let ended = scope.spawn(|| domain.wait(|_| ()));
+            let said = bench.anywhere(place, &format!("{program} {} mortal --say crash", domain.id()));
+            ended.join().map_err(|_| anyhow::anyhow!("panicked"))??;
+            said
+        })?;
+        ensure!(said.contains(&format!("domain {}", domain.id())), "{said}");
+        show(what, said);
+    }
+    // A domain that is kept when it has crashed keeps its ports and grants, and Xen tells its peers nothing.
+    let domain = mortal()?;
+    let script = format!(
+        "DEATH_LIMIT=5 $D {} mortal --say crash; [ $? = 3 ]; held=$?; xl list {}; exit $held",
+        domain.id(),
+        domain.id()
+    );
+    show("crashed domain that is kept", bench.dom0(&script)?);
+    domain.destroy()?;
+    Ok(())
 }
 
 /// A program with libxenvchan in dom0 or another guest, and our side in a Linux guest, as the server and as the client.

@@ -34,6 +34,8 @@ pub struct Bench<'a> {
     pub crowd: String,
     /// The conformance suite; in the guests `/bin/conformance`.
     pub conformance: String,
+    /// What measures deaths; in the guests `/bin/death`.
+    pub death: String,
     pub vchan_peer: String,
     /// Of guests that a test has for itself.
     pub config: LinuxConfig,
@@ -45,7 +47,7 @@ impl<'a> Bench<'a> {
         bed: &'a TestBed,
         mode: Mode,
         images: &'a [Image],
-        [probe, crowd, vchan, vchan_peer, conformance]: &[PathBuf; 5],
+        [probe, crowd, vchan, vchan_peer, conformance, death]: &[PathBuf; 6],
         full: bool,
     ) -> anyhow::Result<Self> {
         let mut config = LinuxConfig::new(mode);
@@ -55,17 +57,31 @@ impl<'a> Bench<'a> {
             .file(vchan, "/bin/vchan")
             .file(vchan_peer, "/bin/vchan-peer")
             .file(conformance, "/bin/conformance")
+            .file(death, "/bin/death")
             .program("/usr/bin/xenstore-read");
         let mut networked = config.clone();
         networked.network = true;
         let (probe, crowd, vchan_peer) = (bed.put(probe)?, bed.put(crowd)?, bed.put(vchan_peer)?);
-        let conformance = bed.put(conformance)?;
+        let (conformance, death) = (bed.put(conformance)?, bed.put(death)?);
         let (one, two) = thread::scope(|scope| {
             let two = scope.spawn(|| bed.start_linux(&config));
             (bed.start_linux(&networked), two.join())
         });
         let two = two.unwrap_or_else(|_| Err(Error::Job("panicked".to_owned())))?;
-        Ok(Self { bed, mode, images, one: one?, two, probe, crowd, conformance, vchan_peer, config, full })
+        Ok(Self {
+            bed,
+            mode,
+            images,
+            one: one?,
+            two,
+            probe,
+            crowd,
+            conformance,
+            death,
+            vchan_peer,
+            config,
+            full,
+        })
     }
 
     /// Time limit of one step; what `--full` does more of takes longer.
@@ -75,7 +91,7 @@ impl<'a> Bench<'a> {
 
     /// Runs a script in dom0. It has to end with status 0.
     pub fn dom0(&self, script: &str) -> anyhow::Result<String> {
-        let script = format!("P={} C={}\n{script}", self.probe, self.crowd);
+        let script = format!("P={} C={} D={}\n{script}", self.probe, self.crowd, self.death);
         succeed("dom0", self.bed.shell(&script, Some(2 * self.limit()))?)
     }
 
