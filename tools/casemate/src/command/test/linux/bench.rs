@@ -91,14 +91,22 @@ impl<'a> Bench<'a> {
 
     /// Runs a script in dom0. It has to end with status 0.
     pub fn dom0(&self, script: &str) -> anyhow::Result<String> {
+        self.dom0_within(script, 2 * self.limit())
+    }
+
+    fn dom0_within(&self, script: &str, limit: Duration) -> anyhow::Result<String> {
         let script = format!("P={} C={} D={}\n{script}", self.probe, self.crowd, self.death);
-        succeed("dom0", self.bed.shell(&script, Some(2 * self.limit()))?)
+        succeed("dom0", self.bed.shell(&script, Some(limit))?)
     }
 
     /// Runs a script in a guest. It has to end with status 0.
     pub fn linux(&self, guest: &LinuxGuest, script: &str) -> anyhow::Result<String> {
+        self.linux_within(guest, script, 2 * self.limit())
+    }
+
+    fn linux_within(&self, guest: &LinuxGuest, script: &str, limit: Duration) -> anyhow::Result<String> {
         let script = format!("P=/bin/probe C=/bin/crowd\n{script}");
-        let output = guest.shell(&script, Some(2 * self.limit()))?;
+        let output = guest.shell(&script, Some(limit))?;
         succeed(&format!("domain {}", guest.id()), output)
     }
 
@@ -136,7 +144,13 @@ impl<'a> Bench<'a> {
     /// Waits for the end of the role, which has to be a good one.
     pub fn end_role(&self, place: Option<&LinuxGuest>) -> anyhow::Result<()> {
         let wait = "while kill -0 $(cat /tmp/suite.pid) 2> /dev/null; do usleep 50000; done; cat /tmp/suite";
-        let said = self.anywhere(place, wait).map_err(|error| {
+        // As many steps as for the same role in a domain.
+        let limit = 4 * conformance::step(self.bed);
+        let said = match place {
+            Some(guest) => self.linux_within(guest, wait, limit),
+            None => self.dom0_within(wait, limit),
+        };
+        let said = said.map_err(|error| {
             let so_far = self.anywhere(place, "kill -9 $(cat /tmp/suite.pid); cat /tmp/suite");
             error.context(format!("domain {} said so far:\n{}", domid(place), so_far.unwrap_or_default()))
         })?;
