@@ -20,7 +20,7 @@ use crate::writer::Writer;
 
 /// After so long without an answer a client makes its offer again; each time twice as long, up to a second. The
 /// service may have put the offer off because this side had not unmapped the pages of an earlier channel yet.
-const REMIND: Duration = Duration::from_millis(60);
+const REMIND: Duration = Duration::from_millis(250);
 const REMIND_MAX: Duration = Duration::from_secs(1);
 
 /// Sends messages to a peer and receives messages from it.
