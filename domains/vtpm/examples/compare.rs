@@ -118,7 +118,7 @@ fn ours(dir: &Path) -> Result<(Ours, Process)> {
     let registry = Registry::open(&dir.join("state"), &dir.join("run"))?;
     let master = registry.master(None)?;
     let uuid = registry.create(&master, "compared", Family::Tpm20)?.id()?;
-    registry.bind(&uuid, &Binding { domid: VTPM, guests: vec![GUEST], fresh: true })?;
+    registry.bind(&uuid, &Binding { domid: VTPM, guests: vec![GUEST], fresh: true, ours: false })?;
     let hosted = |domid| Idc::hosted(HostedConfig::new(DomId(domid)).directory(dir.join("idc")));
     let idc = hosted(0)?;
     let manager = Manager::new(registry, master, DomId(0))?;

@@ -72,6 +72,9 @@ pub enum Command {
         after_help = "Prints Markdown. Boots run in turn, mode by mode and size by size, round after round."
     )]
     Measure(Measure),
+    /// Make, start, stop and remove TPMs for guests, each in a domain of its own. In dom0, as root.
+    #[command(after_help = VTPM_HELP)]
+    Vtpm(Vtpm),
     /// Print a completion script for a shell.
     #[command(
         after_help = "Example:\n  casemate completions bash > ~/.local/share/bash-completion/completions/casemate"
@@ -130,6 +133,15 @@ Examples:
   casemate run --hosted . -- one     the same as a Linux process, for a first look and for gdb
   casemate run target/images/hello --mode pvh --memory 4 -- --name world
   casemate run --gdb hello";
+
+const VTPM_HELP: &str = "\
+`vtpmd instance` takes the same commands, for a dom0 without this tree. `vtpmd manager` has to run there.
+
+Examples:
+  casemate vtpm create demo                  with the image that `casemate build vtpm-domain` made
+  casemate vtpm start demo --guest 7         in domain 7, `vtpmd guest` then makes /dev/tpm0
+  casemate vtpm info demo --json
+  casemate vtpm stop demo";
 
 impl Command {
     /// Exit status for an error of this command.
@@ -340,6 +352,14 @@ pub struct Measure {
     pub json: bool,
     #[command(flatten)]
     pub bed: BedArgs,
+}
+
+/// Options of `vtpm`.
+#[derive(Debug, Args)]
+pub struct Vtpm {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: vtpmd::cli::InstanceCommand,
 }
 
 /// Options about the test bed.

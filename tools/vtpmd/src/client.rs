@@ -7,6 +7,8 @@ use idc::{Channel, Config, DomId, Idc};
 use vtpm::frame::{Answer, FRAME_MAX, Kind, Request, Status};
 use vtpm::service::NAME;
 
+use crate::place::Place;
+
 /// Two pages hold the longest frame.
 const CONFIG: Config = Config {
     pages: 2,
@@ -25,6 +27,8 @@ const SILENCE: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub struct Client {
     idc: Idc,
+    place: Place,
+    /// The domain that was connected with last.
     domid: DomId,
     /// How long to wait for the service.
     patience: Duration,
@@ -46,7 +50,29 @@ pub struct Reply {
 impl Client {
     /// A client that connects when it is first needed.
     pub fn new(idc: &Idc, domid: DomId, patience: Duration) -> Client {
-        Client { idc: idc.clone(), domid, patience, channel: None, proven: Instant::now(), sequence: 0 }
+        Client::at(idc, Place::Fixed(domid), domid, patience)
+    }
+
+    /// A client of whatever domain dom0 names, which may change.
+    ///
+    /// # Errors
+    /// There is no xenstore, or dom0 names none in time.
+    pub fn told(idc: &Idc, patience: Duration) -> Result<Client> {
+        let mut place = Place::told()?;
+        let domid = place.find(None, Instant::now() + patience)?;
+        Ok(Client::at(idc, place, domid, patience))
+    }
+
+    fn at(idc: &Idc, place: Place, domid: DomId, patience: Duration) -> Client {
+        Client {
+            idc: idc.clone(),
+            place,
+            domid,
+            patience,
+            channel: None,
+            proven: Instant::now(),
+            sequence: 0,
+        }
     }
 
     /// The vTPM's domain.
@@ -56,6 +82,7 @@ impl Client {
 
     /// From now on the vTPM is in this domain (it was restarted).
     pub fn move_to(&mut self, domid: DomId) {
+        self.place = Place::Fixed(domid);
         if self.domid != domid {
             self.domid = domid;
             self.channel = None;
@@ -73,8 +100,21 @@ impl Client {
     /// IDC's.
     pub fn connect(&mut self) -> Result<&mut Channel> {
         if self.channel.is_none() {
-            let deadline = self.idc.deadline(self.patience);
-            let channel = Channel::dial(&self.idc, self.domid, NAME, &CONFIG, deadline)?;
+            let deadline = Instant::now() + self.patience;
+            let mut gone = None;
+            let channel = loop {
+                self.domid = self.place.find(gone, deadline)?;
+                let left = deadline.saturating_duration_since(Instant::now());
+                match Channel::dial(&self.idc, self.domid, NAME, &CONFIG, self.idc.deadline(left)) {
+                    Ok(channel) => break channel,
+                    // It is gone: dom0 will say where the next one is.
+                    Err(error) if self.place.may_move() && !left.is_zero() => {
+                        eprintln!("vtpmd: domain {}: {error}", self.domid);
+                        gone = Some(self.domid);
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            };
             self.channel = Some(channel);
         }
         self.channel.as_mut().context("no channel")

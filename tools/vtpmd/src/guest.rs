@@ -7,13 +7,18 @@
 use std::io::{Read, Write};
 
 use anyhow::{Context, Result};
-use vtpm::command::{Command, Family, answer, code, failure};
+use idc::DomId;
+use rustix::io::Errno;
+use vtpm::command::{Command, Family, answer, code, failure, self_test};
 use vtpm::frame::{CONTENTS_MAX, Kind, Status};
 
 use crate::client::{Client, Reply};
 
 /// `TPM2_CC_SET_LOCALITY` and `TPM_ORD_SET_LOCALITY` of `linux/vtpm_proxy.h`: the next byte is the locality.
 const SET_LOCALITY: u32 = 0x2000_1000;
+
+/// What an error of the device means.
+const GIVEN_UP: &str = "the kernel has given the TPM device up; its log (`dmesg`) says why";
 
 /// What a device's daemon does, apart from the device.
 #[derive(Debug)]
@@ -36,9 +41,23 @@ impl Guest {
         Ok(Guest { client, family, down: false })
     }
 
+    /// Has the TPM test itself, before the kernel asks for that: it waits two seconds and no more, which is not enough
+    /// on an emulated or a busy machine, and then there is no device.
+    ///
+    /// # Errors
+    /// The TPM does not answer; what it says is for the kernel to judge.
+    pub fn self_test(&mut self) -> Result<()> {
+        self.client.request(Kind::Command, 0, &self_test(self.family)).map(drop)
+    }
+
     /// The family.
     pub fn family(&self) -> Family {
         self.family
+    }
+
+    /// The vTPM's domain.
+    pub fn domid(&self) -> DomId {
+        self.client.domid()
     }
 
     /// The answer to a command that the kernel has for us.
@@ -82,10 +101,17 @@ impl Guest {
                 Ok(0) => return Ok(()),
                 Ok(len) => len,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error).context("cannot read from the TPM device"),
+                Err(error) => return Err(error).context(GIVEN_UP),
             };
             let answer = self.answer(&buf[..len]);
-            device.write_all(&answer).context("cannot write to the TPM device")?;
+            match device.write(&answer) {
+                // The kernel takes an answer as a whole, or not at all if it has given up waiting for it.
+                Ok(_) => {}
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::IO) => {
+                    eprintln!("vtpmd: the kernel did not wait for an answer");
+                }
+                Err(error) => return Err(error).context(GIVEN_UP),
+            }
         }
     }
 }

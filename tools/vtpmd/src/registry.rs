@@ -5,6 +5,7 @@
 //! STATE/instances/UUID/instance.json    name and family
 //! STATE/instances/UUID/slot{0,1}        sealed state
 //! STATE/ledger/UUID/record{0,1}         commit record
+//! RUN/UUID.cfg                          its domain's configuration, as `xl` got it
 //! RUN/UUID.json                         the domain that runs it and the guests that use it; gone after a reboot
 //! ```
 
@@ -36,6 +37,33 @@ pub struct Instance {
     pub name: String,
     /// `2.0` or `1.2`.
     pub family: String,
+    /// Kind of its domain: `pv` or `pvh`.
+    #[serde(default = "default_mode")]
+    pub mode: String,
+    /// Memory of its domain in MiB.
+    #[serde(default = "default_memory")]
+    pub memory: u32,
+    /// The image that its domain boots.
+    #[serde(default)]
+    pub image: Option<Image>,
+}
+
+/// An image, as it was measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// Where it is.
+    pub path: PathBuf,
+    /// SHA-256, in hexadecimal.
+    pub sha256: String,
+}
+
+fn default_mode() -> String {
+    "pv".to_owned()
+}
+
+/// What is enough; see docs/guide/vtpm.md.
+const fn default_memory() -> u32 {
+    16
 }
 
 impl Instance {
@@ -74,6 +102,9 @@ pub struct Binding {
     pub guests: Vec<u16>,
     /// The guests have not run since the vTPM domain was made, so that its first start is that of the platform.
     pub fresh: bool,
+    /// The domain was made by [`crate::lifecycle`], and not bound by hand.
+    #[serde(default)]
+    pub ours: bool,
 }
 
 fn check_name(name: &str) -> Result<()> {
@@ -151,16 +182,35 @@ impl Registry {
         let mut random = [0; 16];
         getrandom::fill(&mut random).context("there is no randomness")?;
         let uuid = Uuid::from_random(random);
-        let instance =
-            Instance { uuid: uuid.to_string(), name: name.to_owned(), family: family.name().to_owned() };
+        let instance = Instance {
+            uuid: uuid.to_string(),
+            name: name.to_owned(),
+            family: family.name().to_owned(),
+            mode: default_mode(),
+            memory: default_memory(),
+            image: None,
+        };
         let vault = Vault::create(self.files(&uuid)?, uuid, master.derive(&uuid, Purpose::Ledger));
         vault.context("cannot write the first record")?;
         // The file that makes it an instance comes last.
         let dir = self.instance_dir(&uuid);
-        replace(&dir.join("instance.json"), &serde_json::to_vec_pretty(&instance)?)
-            .context("cannot write the instance's file")?;
+        self.update(&instance)?;
         dir.parent().map_or(Ok(()), sync_dir).context("cannot synchronise")?;
         Ok(instance)
+    }
+
+    /// Writes what is kept of an instance besides its state.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn update(&self, instance: &Instance) -> Result<()> {
+        let file = self.instance_dir(&instance.id()?).join("instance.json");
+        replace(&file, &serde_json::to_vec_pretty(instance)?).context("cannot write the instance's file")
+    }
+
+    /// A file of an instance that is gone after a reboot.
+    pub fn run_file(&self, uuid: &Uuid, extension: &str) -> PathBuf {
+        self.run.join(format!("{uuid}.{extension}"))
     }
 
     /// All instances, by name.
@@ -203,6 +253,7 @@ impl Registry {
         if let Some(binding) = self.binding(&uuid)? {
             bail!("domain {} runs `{}`: stop it first", binding.domid, instance.name);
         }
+        let _ = fs::remove_file(self.run_file(&uuid, "cfg"));
         fs::remove_dir_all(self.instance_dir(&uuid)).context("cannot remove the instance")?;
         match fs::remove_dir_all(self.ledger_dir(&uuid)) {
             Err(error) if error.kind() != ErrorKind::NotFound => {

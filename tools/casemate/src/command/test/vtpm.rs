@@ -1,6 +1,9 @@
 //! The vTPM in a domain of its own: manager in dom0, TPM commands over IDC, restarts and kills.
 
-use std::time::Duration;
+mod cli;
+mod linux;
+
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, ensure};
 use testbed::{Domain, DomainConfig, TestBed, proto::Mode};
@@ -50,6 +53,8 @@ struct Bench<'a> {
 /// Is any of these tests wanted?
 pub fn is_wanted(report: &Report) -> bool {
     MODES.iter().any(|mode| report.wants(&format!("{mode}-{NAME}")))
+        || cli::is_wanted(report)
+        || linux::is_wanted(report)
 }
 
 /// Runs them. What cannot be built is a result, too.
@@ -58,7 +63,7 @@ pub fn run(bed: &TestBed, workspace: &Workspace, report: &mut Report, ui: &Ui) {
         return;
     }
     match prepare(bed, workspace, ui) {
-        Ok((images, daemon)) => {
+        Ok((images, program, daemon)) => {
             let Some(image) = images.first() else { return };
             for mode in MODES {
                 let name = format!("{mode}-{NAME}");
@@ -68,31 +73,39 @@ pub fn run(bed: &TestBed, workspace: &Workspace, report: &mut Report, ui: &Ui) {
                     report.add(&name, result.into());
                 }
             }
+            cli::run(bed, image, &daemon, report);
+            linux::run(bed, workspace, image, (&program, &daemon), report);
         }
         Err(error) => report.add(&format!("build-{NAME}"), Verdict::Error(ui::text_of(&error))),
     }
 }
 
-fn prepare(bed: &TestBed, workspace: &Workspace, ui: &Ui) -> anyhow::Result<(Vec<Image>, String)> {
+fn prepare(bed: &TestBed, workspace: &Workspace, ui: &Ui) -> anyhow::Result<(Vec<Image>, PathBuf, String)> {
     let images = build_packages(workspace, &[PACKAGE.to_owned()], ui)?;
     ensure!(images.len() == 1, "the vTPM has {} images", images.len());
-    Ok((images, bed.put(&workspace.static_program(DAEMON, ui)?)?))
+    let program = workspace.static_program(DAEMON, ui)?;
+    let daemon = bed.put(&program)?;
+    Ok((images, program, daemon))
+}
+
+/// Runs a script in dom0 and returns its output. It has to end with status 0.
+fn script(bed: &TestBed, daemon: &str, name: &str, script: &str) -> anyhow::Result<String> {
+    let limit = bed.limits().scale(LIMIT);
+    let script = format!(
+        "set -e; VTPMD={daemon} DIR=/tmp/vtpm-{name} WAIT={}; DIRS=\"--state $DIR/state --run $DIR/run\"\n{script}",
+        limit.as_secs()
+    );
+    let output = bed.shell(&script, Some(2 * limit))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    ensure!(output.status == 0, "status {} of dom0's part:\n{stdout}\n{stderr}", output.status);
+    Ok(stdout)
 }
 
 impl Bench<'_> {
     /// Runs a script in dom0 and returns its output. It has to end with status 0.
     fn script(&self, mode: Mode, script: &str) -> anyhow::Result<String> {
-        let limit = self.bed.limits().scale(LIMIT);
-        let script = format!(
-            "set -e; VTPMD={} DIR=/tmp/vtpm-{mode} WAIT={}; DIRS=\"--state $DIR/state --run $DIR/run\"\n{script}",
-            self.daemon,
-            limit.as_secs()
-        );
-        let output = self.bed.shell(&script, Some(2 * limit))?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
-        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-        ensure!(output.status == 0, "status {} of dom0's part:\n{stdout}\n{stderr}", output.status);
-        Ok(stdout)
+        crate::command::test::vtpm::script(self.bed, &self.daemon, &mode.to_string(), script)
     }
 
     /// Starts a vTPM domain for the instance; it waits for the manager, which learns of the domain first.
