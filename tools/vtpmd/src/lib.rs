@@ -12,6 +12,7 @@ pub mod client;
 pub mod device;
 pub mod files;
 pub mod guest;
+pub mod hardware;
 pub mod key;
 pub mod lifecycle;
 pub mod manager;

@@ -67,6 +67,11 @@ enum Command {
     /// In dom0: make, start, stop and remove instances, and let guests use them
     #[command(subcommand)]
     Instance(InstanceCommand),
+    /// In dom0: the manager's master key, in a file or sealed to the machine's own TPM
+    ///
+    /// tpm2-tools do the talking; TPM2TOOLS_TCTI in the environment says which TPM that is.
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Ask a vTPM domain something
     #[command(subcommand)]
     Ask(AskCommand),
@@ -83,6 +88,23 @@ struct Target {
     /// Which hosted domain this is (default: any)
     #[arg(long, value_name = "N")]
     own_domid: Option<u16>,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyCommand {
+    /// Seal it, and remove the file. Only this TPM gives it back: keep a copy of the file in a safe place
+    Seal {
+        /// Give it only to a machine that has booted the same: PCRs such as sha256:0,2,7
+        #[arg(long, value_name = "LIST")]
+        pcrs: Option<String>,
+        #[command(flatten)]
+        dirs: Dirs,
+    },
+    /// Put it into a file again
+    Unseal {
+        #[command(flatten)]
+        dirs: Dirs,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -190,6 +212,19 @@ fn run(cli: &Cli) -> Result<()> {
                 println!("{said}");
             }
             Ok(())
+        }
+        Command::Key(KeyCommand::Seal { pcrs, dirs }) => {
+            let registry = dirs.open()?;
+            let file = registry.key_file(dirs.key.as_deref());
+            if !file.exists() {
+                // Made if there is none yet.
+                registry.master(dirs.key.as_deref())?;
+            }
+            vtpmd::key::seal(&file, pcrs.as_deref(), registry.run_dir())
+        }
+        Command::Key(KeyCommand::Unseal { dirs }) => {
+            let registry = dirs.open()?;
+            vtpmd::key::unseal(&registry.key_file(dirs.key.as_deref()), registry.run_dir())
         }
         Command::Ask(command) => ask(cli, command),
     }

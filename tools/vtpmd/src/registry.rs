@@ -1,7 +1,8 @@
 //! The instances of this machine, and which domains run and use them.
 //!
 //! ```text
-//! STATE/master.key                      key of all keys, mode 0600
+//! STATE/master.key                      key of all keys, mode 0600; or instead of it
+//! STATE/master.tpm/                     the same, sealed to a hardware TPM
 //! STATE/instances/UUID/instance.json    name and family
 //! STATE/instances/UUID/slot{0,1}        sealed state
 //! STATE/ledger/UUID/record{0,1}         commit record
@@ -19,7 +20,7 @@ use vtpm::seal::Purpose;
 use vtpm::{Family, Key, Uuid, Vault};
 
 use crate::files::{Files, private_dir, replace, sync_dir};
-use crate::key;
+use crate::{hardware, key};
 
 /// Where everything is.
 #[derive(Clone, Debug)]
@@ -150,12 +151,32 @@ impl Registry {
         self.run.join(format!("{uuid}.json"))
     }
 
+    /// The file of the master key: the one that is named, or the usual one.
+    pub fn key_file(&self, path: Option<&Path>) -> PathBuf {
+        path.map_or_else(|| self.state.join("master.key"), Path::to_owned)
+    }
+
+    /// The directory of what is gone after a reboot.
+    pub fn run_dir(&self) -> &Path {
+        &self.run
+    }
+
     /// The master key; made if there is none and no instance either.
     ///
     /// # Errors
-    /// See [`key::load`] and [`key::create`].
+    /// See [`key::load`], [`key::create`] and [`hardware::unseal`].
     pub fn master(&self, path: Option<&Path>) -> Result<Key> {
-        let path = path.map_or_else(|| self.state.join("master.key"), Path::to_owned);
+        let path = self.key_file(path);
+        let sealed = key::sealed(&path);
+        if sealed.exists() {
+            ensure!(
+                !path.exists(),
+                "there is {} and {}: `vtpmd key seal` removes the file if both are the same key",
+                path.display(),
+                sealed.display()
+            );
+            return Ok(Key::new(*hardware::unseal(&sealed, &self.run)?));
+        }
         if !path.exists() && self.list()?.is_empty() {
             return key::create(&path);
         }
