@@ -359,7 +359,39 @@ pub struct Measure {
 pub struct Vtpm {
     /// What to do.
     #[command(subcommand)]
-    pub command: vtpmd::cli::InstanceCommand,
+    pub command: VtpmCommand,
+}
+
+/// What to do with vTPMs.
+#[derive(Debug, Subcommand)]
+pub enum VtpmCommand {
+    /// What `vtpmd` does in dom0.
+    #[command(flatten)]
+    Instance(vtpmd::cli::InstanceCommand),
+    /// Measure the vTPM against swtpm, on the test bed
+    Measure(MeasureVtpm),
+}
+
+/// Options of `vtpm measure`.
+#[derive(Debug, Args)]
+pub struct MeasureVtpm {
+    /// Kind of the virtual machines.
+    #[arg(long, value_enum, default_value_t = ModeArg::Pv)]
+    pub mode: ModeArg,
+    /// Windows for each command; those of both TPMs take turns.
+    #[arg(long, default_value_t = 9, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=999))]
+    pub windows: u16,
+    /// Divide the number of commands in a window by this.
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=999))]
+    pub share: u32,
+    /// How often the vTPM and a Linux guest are started.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=99))]
+    pub rounds: u32,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub bed: BedArgs,
 }
 
 /// Options about the test bed.

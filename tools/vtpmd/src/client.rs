@@ -20,8 +20,9 @@ const CONFIG: Config = Config {
 };
 
 /// A channel that was silent for longer is looked at before it is used: its peer may have died meanwhile, and a command
-/// that was put into a dead channel has to be reported as lost, though it never ran.
-const SILENCE: Duration = Duration::from_millis(1);
+/// that was put into a dead channel has to be reported as lost, though it never ran. In a domU the look goes through
+/// xenstore, so that it must not come before every command.
+const SILENCE: Duration = Duration::from_millis(50);
 
 /// A client of one vTPM domain.
 #[derive(Debug)]
@@ -120,6 +121,17 @@ impl Client {
         self.channel.as_mut().context("no channel")
     }
 
+    /// Sees that there is a channel, and that its peer lives: makes a new one if not.
+    ///
+    /// # Errors
+    /// IDC's.
+    pub fn revive(&mut self) -> Result<()> {
+        self.drop_if_dead();
+        self.connect()?;
+        self.proven = Instant::now();
+        Ok(())
+    }
+
     /// Asks for something. A channel that was dead before is made anew; if it dies while the request is under way, that
     /// is an error, since nobody knows whether the TPM ran the command.
     ///
@@ -157,9 +169,13 @@ impl Client {
 
     fn reply(&mut self, request: &Request<'_>) -> Result<Reply> {
         let domid = self.domid;
-        let bytes = self.connect()?.recv()?;
-        let bytes =
-            bytes.with_context(|| format!("domain {domid} ended the channel: may this domain use it?"))?;
+        let bytes = match self.connect()?.recv() {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) | Err(idc::Error::PeerClosed { .. }) => {
+                bail!("the vTPM in domain {domid} ended the channel: may this domain use it? Its console says why")
+            }
+            Err(error) => return Err(error.into()),
+        };
         let Answer { status, contents, .. } = Answer::parse(&bytes, request)?;
         Ok(Reply { status, contents: contents.to_vec() })
     }

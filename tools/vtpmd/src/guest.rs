@@ -27,6 +27,8 @@ pub struct Guest {
     family: Family,
     /// Tells a failure once, until it is over.
     down: bool,
+    /// The vTPM was not to be reached just now: the command that follows need not wait for it once more.
+    lost: bool,
 }
 
 impl Guest {
@@ -38,7 +40,7 @@ impl Guest {
         let info = client.info()?;
         let value = info.iter().find(|(key, _)| key == "family").map(|(_, value)| value.as_str());
         let family = crate::registry::family(value.unwrap_or_default())?;
-        Ok(Guest { client, family, down: false })
+        Ok(Guest { client, family, down: false, lost: false })
     }
 
     /// Has the TPM test itself, before the kernel asks for that: it waits two seconds and no more, which is not enough
@@ -65,11 +67,20 @@ impl Guest {
         if let Ok(command) = Command::parse(bytes, self.family)
             && command.code == SET_LOCALITY
         {
+            // The kernel sends this before each command, and waits two minutes for the answer, while a command such as
+            // TPM2_GetCapability has three quarters of a second: so this is the time to find a vTPM that has moved.
+            if let Err(error) = self.client.revive() {
+                self.failed(&format!("{error:#}"));
+                self.lost = true;
+            }
             // This domain has locality 0 only, and commands carry it anyway.
             return match bytes.get(10..) {
                 Some([0]) => answer(self.family, code::SUCCESS),
                 _ => answer(self.family, code::LOCALITY),
             };
+        }
+        if std::mem::take(&mut self.lost) {
+            return failure(self.family);
         }
         match self.client.request(Kind::Command, 0, bytes) {
             Ok(Reply { status: Status::Ok, contents }) => {

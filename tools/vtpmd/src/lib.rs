@@ -16,6 +16,7 @@ pub mod hardware;
 pub mod key;
 pub mod lifecycle;
 pub mod manager;
+pub mod measure;
 pub mod place;
 pub mod proxy;
 pub mod registry;

@@ -15,6 +15,7 @@ use vtpmd::client::Client;
 use vtpmd::device::Device;
 use vtpmd::guest::Guest;
 use vtpmd::manager::Manager;
+use vtpmd::measure;
 use vtpmd::proxy::{Place, Protocol, Sockets, Tpm};
 
 /// The Linux side of the vTPM.
@@ -72,6 +73,22 @@ enum Command {
     /// tpm2-tools do the talking; TPM2TOOLS_TCTI in the environment says which TPM that is.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Measure TPM commands on two TPMs, in windows that take turns
+    Measure {
+        /// The first: idc:N, unix:PATH or device:PATH
+        ours: String,
+        /// The other one
+        theirs: String,
+        /// Windows for each command
+        #[arg(long, default_value_t = 15, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=999))]
+        windows: u16,
+        /// Divide the number of commands in a window by this
+        #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=999))]
+        share: u32,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Ask a vTPM domain something
     #[command(subcommand)]
     Ask(AskCommand),
@@ -225,6 +242,16 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Key(KeyCommand::Unseal { dirs }) => {
             let registry = dirs.open()?;
             vtpmd::key::unseal(&registry.key_file(dirs.key.as_deref()), registry.run_dir())
+        }
+        Command::Measure { ours, theirs, windows, share, json } => {
+            let (mut ours, mut theirs) = (measure::open(ours)?, measure::open(theirs)?);
+            let rows = measure::compare(&mut *ours, &mut *theirs, usize::from(*windows), *share)?;
+            if *json {
+                println!("{}", json!(rows));
+            } else {
+                print!("{}", measure::table(&rows));
+            }
+            Ok(())
         }
         Command::Ask(command) => ask(cli, command),
     }

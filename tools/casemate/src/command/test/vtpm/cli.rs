@@ -5,10 +5,14 @@ use serde_json::Value;
 use testbed::{TestBed, proto::Mode};
 
 use super::{
-    DEFINE_COUNTER, EXTEND_PCR, EXTENDED, GET_RANDOM, INCREMENT, MANAGER, MODES, READ_COUNTER, READ_PCR,
-    STOP_MANAGER, SUCCESS,
+    DEFINE_COUNTER, EXTEND_PCR, EXTENDED, GET_RANDOM, INCREMENT, MODES, READ_COUNTER, READ_PCR, SUCCESS,
 };
-use crate::{command::test::report::Report, image::finish::Image, ui};
+use crate::{
+    beside::{self, MANAGER, STOP_MANAGER},
+    command::test::report::Report,
+    image::finish::Image,
+    ui,
+};
 
 /// One name for each mode.
 fn name_of(mode: Mode) -> String {
@@ -46,7 +50,7 @@ struct Cli<'a> {
 
 impl Cli<'_> {
     fn dom0(&self, script: &str) -> anyhow::Result<String> {
-        super::script(self.bed, self.daemon, &format!("{}-cli", self.mode), script)
+        beside::dom0(self.bed, self.daemon, &format!("{}-cli", self.mode), script)
     }
 
     /// Runs a command with `--json` that has to succeed.
@@ -130,8 +134,7 @@ impl Cli<'_> {
         }
         let list = self.json("list")?;
         ensure!(list.as_array().is_some_and(Vec::is_empty), "{list}");
-        let left =
-            self.dom0("find $DIR/state/instances $DIR/state/ledger $DIR/run -type f")?;
+        let left = self.dom0("find $DIR/state/instances $DIR/state/ledger $DIR/run -type f")?;
         ensure!(left.is_empty(), "files are left: {left}");
         Ok(())
     }
