@@ -20,9 +20,8 @@ const CONFIG: Config = Config {
 };
 
 /// A channel that was silent for longer is looked at before it is used: its peer may have died meanwhile, and a command
-/// that was put into a dead channel has to be reported as lost, though it never ran. In a domU the look goes through
-/// xenstore, so that it must not come before every command.
-const SILENCE: Duration = Duration::from_millis(50);
+/// that was put into a dead channel has to be reported as lost, though it never ran.
+const SILENCE: Duration = Duration::from_millis(1);
 
 /// A client of one vTPM domain.
 #[derive(Debug)]
@@ -34,8 +33,9 @@ pub struct Client {
     /// How long to wait for the service.
     patience: Duration,
     channel: Option<Channel>,
-    /// When the channel was last known to work.
+    /// When the channel was last known to work, and how long that is believed.
     proven: Instant,
+    silence: Duration,
     sequence: u32,
 }
 
@@ -72,6 +72,7 @@ impl Client {
             patience,
             channel: None,
             proven: Instant::now(),
+            silence: SILENCE,
             sequence: 0,
         }
     }
@@ -121,6 +122,14 @@ impl Client {
         self.channel.as_mut().context("no channel")
     }
 
+    /// Believes for so long that a silent channel works. A millisecond is the rule; in a domU the look goes through
+    /// xenstore, which costs more than most commands.
+    #[must_use]
+    pub fn believing(mut self, silence: Duration) -> Client {
+        self.silence = silence;
+        self
+    }
+
     /// Sees that there is a channel, and that its peer lives: makes a new one if not.
     ///
     /// # Errors
@@ -159,7 +168,7 @@ impl Client {
     /// Looks whether the peer of a silent channel still lives.
     fn drop_if_dead(&mut self) {
         let Some(channel) = &self.channel else { return };
-        if self.proven.elapsed() < SILENCE {
+        if self.proven.elapsed() < self.silence {
             return;
         }
         if !matches!(channel.peer_has_gone(), Ok(false)) {

@@ -5,6 +5,7 @@
 //! domain cannot be reached, which get a failure as the answer, so that nobody in the guest waits for ever.
 
 use std::io::{Read, Write};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use idc::DomId;
@@ -16,6 +17,9 @@ use crate::client::{Client, Reply};
 
 /// `TPM2_CC_SET_LOCALITY` and `TPM_ORD_SET_LOCALITY` of `linux/vtpm_proxy.h`: the next byte is the locality.
 const SET_LOCALITY: u32 = 0x2000_1000;
+
+/// How long a silent channel is believed to work.
+const BELIEF: Duration = Duration::from_millis(50);
 
 /// What an error of the device means.
 const GIVEN_UP: &str = "the kernel has given the TPM device up; its log (`dmesg`) says why";
@@ -37,6 +41,8 @@ impl Guest {
     /// # Errors
     /// It is not there, or does not let this domain in.
     pub fn connect(mut client: Client) -> Result<Guest> {
+        // Not looked at once more between the kernel's request for a locality and the command.
+        client = client.believing(BELIEF);
         let info = client.info()?;
         let value = info.iter().find(|(key, _)| key == "family").map(|(_, value)| value.as_str());
         let family = crate::registry::family(value.unwrap_or_default())?;
