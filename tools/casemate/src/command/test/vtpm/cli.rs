@@ -109,6 +109,9 @@ impl Cli<'_> {
         self.refused("destroy one", "stop it first")?;
         let info = self.json("info one")?;
         ensure!(info["tpm"]["condition"] == "running" && info["binding"]["domid"] == one, "{info}");
+        // The manager's seed has reached the domain's generator.
+        let entropy = info["tpm"]["entropy"].as_str().unwrap_or_default();
+        ensure!(entropy.contains("jitter healthy, seed healthy"), "{info}");
         let sum = self.dom0("sha256sum < $DIR/image")?;
         ensure!(info["instance"]["image"]["sha256"].as_str() == sum.split(' ').next(), "{info}: {sum}");
         // PCRs are lost with the power, and outlive a suspend; the counter outlives both.
