@@ -376,7 +376,7 @@ pub enum VtpmCommand {
 #[derive(Debug, Args)]
 pub struct MeasureVtpm {
     /// Kind of the virtual machines.
-    #[arg(long, value_enum, default_value_t = ModeArg::Pv)]
+    #[arg(long, value_enum, default_value_t = ModeArg::Pvh)]
     pub mode: ModeArg,
     /// Windows for each command; those of both TPMs take turns.
     #[arg(long, default_value_t = 9, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=999))]

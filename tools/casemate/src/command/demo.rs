@@ -126,7 +126,7 @@ pub fn demo(options: &cli::Demo, ui: &Ui) -> anyhow::Result<ExitCode> {
             seen.push(demo.program(language, image, mode)?);
         }
     }
-    let quote = vtpm::quote(&bed, &workspace, &built, Mode::Pv, &|what| ui.step(what));
+    let quote = vtpm::quote(&bed, &workspace, &built, Mode::Pvh, &|what| ui.step(what));
     let quote = quote.context("the vTPM did not do its work")?;
     let hello = bed.hello();
     let summary = Summary {
