@@ -122,8 +122,10 @@ pub fn dom0(bed: &TestBed, daemon: &str, name: &str, script: &str) -> anyhow::Re
 /// device, but not long enough for a busy emulated machine.
 const AGAIN: &str = "\
 t() {
+    tries=0
     until \"$@\" 2> /tmp/t.$$; do
-        grep -q 'Could not load tcti' /tmp/t.$$ || { cat /tmp/t.$$ >&2; return 1; }
+        tries=$((tries + 1))
+        if [ $tries -ge 20 ] || ! grep -q 'Could not load tcti' /tmp/t.$$; then cat /tmp/t.$$ >&2; return 1; fi
     done
 }";
 

@@ -130,7 +130,7 @@ pub enum InstanceCommand {
         /// The guest
         #[arg(long, value_name = "N")]
         guest: u16,
-        /// Highest locality that it may use
+        /// Highest locality that it may use, until the domain is started again
         #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=4))]
         locality: u8,
         /// The guest was started anew: reset the TPM, as a machine does that starts

@@ -23,6 +23,9 @@ const CONFIG: Config = Config {
 /// that was put into a dead channel has to be reported as lost, though it never ran.
 const SILENCE: Duration = Duration::from_millis(1);
 
+/// How long a vTPM that may be elsewhere is waited for at first.
+const FIRST_SLICE: Duration = Duration::from_secs(2);
+
 /// A client of one vTPM domain.
 #[derive(Debug)]
 pub struct Client {
@@ -60,7 +63,7 @@ impl Client {
     /// There is no xenstore, or dom0 names none in time.
     pub fn told(idc: &Idc, patience: Duration) -> Result<Client> {
         let mut place = Place::told()?;
-        let domid = place.find(None, Instant::now() + patience)?;
+        let domid = place.find(Instant::now() + patience)?;
         Ok(Client::at(idc, place, domid, patience))
     }
 
@@ -103,39 +106,40 @@ impl Client {
     pub fn connect(&mut self) -> Result<&mut Channel> {
         if self.channel.is_none() {
             let deadline = Instant::now() + self.patience;
-            let mut gone = None;
+            let mut slice = FIRST_SLICE;
             let channel = loop {
-                self.domid = self.place.find(gone, deadline)?;
+                self.domid = self.place.find(deadline)?;
                 let left = deadline.saturating_duration_since(Instant::now());
-                match Channel::dial(&self.idc, self.domid, NAME, &CONFIG, self.idc.deadline(left)) {
+                // A vTPM that may move is not waited for in one place only: this domain cannot see that another one is
+                // gone before it has talked with it.
+                let wait = if self.place.may_move() { slice.min(left) } else { left };
+                let began = Instant::now();
+                match Channel::dial(&self.idc, self.domid, NAME, &CONFIG, self.idc.deadline(wait)) {
                     Ok(channel) => break channel,
-                    // It is gone: dom0 will say where the next one is.
-                    Err(error) if self.place.may_move() && !left.is_zero() => {
-                        eprintln!("vtpmd: domain {}: {error}", self.domid);
-                        gone = Some(self.domid);
-                    }
-                    Err(error) => return Err(error.into()),
+                    Err(error) if !self.place.may_move() || wait == left => return Err(error.into()),
+                    Err(_) => self.place.wait((began + wait).min(deadline))?,
                 }
+                slice *= 2;
             };
             self.channel = Some(channel);
         }
         self.channel.as_mut().context("no channel")
     }
 
-    /// Believes for so long that a silent channel works. A millisecond is the rule; in a domU the look goes through
-    /// xenstore, which costs more than most commands.
+    /// Looks at a silent channel only in [`revive`](Self::revive), and not before every request: for a domU, where the look
+    /// goes through xenstore, and for one whose requests must not wait.
     #[must_use]
-    pub fn believing(mut self, silence: Duration) -> Client {
-        self.silence = silence;
+    pub fn believing(mut self) -> Client {
+        self.silence = Duration::MAX;
         self
     }
 
-    /// Sees that there is a channel, and that its peer lives: makes a new one if not.
+    /// Sees that there is a channel, and that its peer lives if it was silent for so long; makes a new one if not.
     ///
     /// # Errors
     /// IDC's.
-    pub fn revive(&mut self) -> Result<()> {
-        self.drop_if_dead();
+    pub fn revive(&mut self, silence: Duration) -> Result<()> {
+        self.drop_if_dead(silence);
         self.connect()?;
         self.proven = Instant::now();
         Ok(())
@@ -150,7 +154,7 @@ impl Client {
         let sequence = self.next_sequence();
         let request = Request { kind, locality, sequence, contents };
         let bytes = request.to_bytes();
-        self.drop_if_dead();
+        self.drop_if_dead(self.silence);
         // Nothing was sent if the send fails, so it can be made again, once.
         if self.connect()?.send(&bytes).is_err() {
             self.channel = None;
@@ -166,9 +170,9 @@ impl Client {
     }
 
     /// Looks whether the peer of a silent channel still lives.
-    fn drop_if_dead(&mut self) {
+    fn drop_if_dead(&mut self, silence: Duration) {
         let Some(channel) = &self.channel else { return };
-        if self.proven.elapsed() < self.silence {
+        if self.proven.elapsed() < silence {
             return;
         }
         if !matches!(channel.peer_has_gone(), Ok(false)) {
@@ -181,7 +185,9 @@ impl Client {
         let bytes = match self.connect()?.recv() {
             Ok(Some(bytes)) => bytes,
             Ok(None) | Err(idc::Error::PeerClosed { .. }) => {
-                bail!("the vTPM in domain {domid} ended the channel: may this domain use it? Its console says why")
+                bail!(
+                    "the vTPM in domain {domid} ended the channel: may this domain use it? Its console says why"
+                )
             }
             Err(error) => return Err(error.into()),
         };

@@ -18,7 +18,7 @@ use crate::client::{Client, Reply};
 /// `TPM2_CC_SET_LOCALITY` and `TPM_ORD_SET_LOCALITY` of `linux/vtpm_proxy.h`: the next byte is the locality.
 const SET_LOCALITY: u32 = 0x2000_1000;
 
-/// How long a silent channel is believed to work.
+/// How long a silent channel is believed to work when the kernel asks for a locality.
 const BELIEF: Duration = Duration::from_millis(50);
 
 /// What an error of the device means.
@@ -41,8 +41,7 @@ impl Guest {
     /// # Errors
     /// It is not there, or does not let this domain in.
     pub fn connect(mut client: Client) -> Result<Guest> {
-        // Not looked at once more between the kernel's request for a locality and the command.
-        client = client.believing(BELIEF);
+        client = client.believing();
         let info = client.info()?;
         let value = info.iter().find(|(key, _)| key == "family").map(|(_, value)| value.as_str());
         let family = crate::registry::family(value.unwrap_or_default())?;
@@ -75,7 +74,7 @@ impl Guest {
         {
             // The kernel sends this before each command, and waits two minutes for the answer, while a command such as
             // TPM2_GetCapability has three quarters of a second: so this is the time to find a vTPM that has moved.
-            if let Err(error) = self.client.revive() {
+            if let Err(error) = self.client.revive(BELIEF) {
                 self.failed(&format!("{error:#}"));
                 self.lost = true;
             }

@@ -36,25 +36,33 @@ impl Place {
         Ok(Place::Told(Box::new(Told(store))))
     }
 
-    /// The domain; if another one than `gone` can be waited for, it is.
+    /// The domain.
     ///
     /// # Errors
-    /// dom0 names none (other) before the deadline.
-    pub fn find(&mut self, gone: Option<DomId>, deadline: Instant) -> Result<DomId> {
+    /// dom0 names none before the deadline.
+    pub fn find(&mut self, deadline: Instant) -> Result<DomId> {
         let store = match self {
             Place::Fixed(domid) => return Ok(*domid),
             Place::Told(told) => &mut told.0,
         };
         loop {
-            if let Some(domid) = store.number(NODE)?.map(DomId).filter(|domid| Some(*domid) != gone) {
-                return Ok(domid);
+            if let Some(domid) = store.number(NODE)? {
+                return Ok(DomId(domid));
             }
             if !store.changed(deadline)? {
-                match gone {
-                    Some(gone) => bail!("domain {gone} is gone, and dom0 names no other vTPM"),
-                    None => bail!("dom0 names no vTPM for this domain: `vtpmd attach` or `bind` there does"),
-                }
+                bail!("dom0 names no vTPM for this domain: `vtpmd instance start` or `attach` there does");
             }
+        }
+    }
+
+    /// Waits until dom0 says something new, or for the deadline.
+    ///
+    /// # Errors
+    /// xenstore's.
+    pub fn wait(&mut self, deadline: Instant) -> Result<()> {
+        match self {
+            Place::Fixed(_) => Ok(()),
+            Place::Told(told) => told.0.changed(deadline).map(drop),
         }
     }
 
