@@ -125,7 +125,7 @@ t() {
     tries=0
     until \"$@\" 2> /tmp/t.$$; do
         tries=$((tries + 1))
-        if [ $tries -ge 20 ] || ! grep -q 'Could not load tcti' /tmp/t.$$; then cat /tmp/t.$$ >&2; return 1; fi
+        if [ $tries -ge 20 ] || ! grep -qE 'Could not load tcti|Timer expired' /tmp/t.$$; then cat /tmp/t.$$ >&2; return 1; fi
     done
 }";
 
