@@ -236,6 +236,15 @@ unsafe extern "C" {
     /// `buf` points at `len` writable bytes.
     pub fn libos_random(buf: *mut u8, len: usize) -> isize;
 
+    /// Feeds the generator at once, with bytes that the application got from somewhere it trusts (a manager, over IDC).
+    /// They count as the toolstack's seed does, if they pass its tests: 32 to 256 of them, not stuck and not biased.
+    /// They go beside what the other sources give, and take nothing away from it. 0; `-EINVAL` when they fail the
+    /// tests, and nothing has changed then; `-EIO` when fewer than two sources are healthy even so. *Switches.*
+    ///
+    /// # Safety
+    /// `buf` points at `len` readable bytes.
+    pub fn libos_entropy_add(buf: *const u8, len: usize) -> i32;
+
     /// Fills `out`.
     ///
     /// # Safety

@@ -43,6 +43,13 @@ pub fn random(buffer: &mut [u8]) -> Result<(), Errno> {
     Errno::check(result as i64).map(|_| ())
 }
 
+/// See [`libos_sys::libos_entropy_add`].
+pub fn entropy_add(bytes: &[u8]) -> Result<(), Errno> {
+    // SAFETY: a slice.
+    let result = unsafe { sys::libos_entropy_add(bytes.as_ptr(), bytes.len()) };
+    Errno::check(result.into()).map(|_| ())
+}
+
 /// See [`libos_sys::libos_entropy_info`].
 pub fn entropy_info() -> EntropyInfo {
     let mut info = EntropyInfo::default();

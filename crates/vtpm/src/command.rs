@@ -178,6 +178,16 @@ pub fn startup_clear(family: Family) -> Vec<u8> {
     }
 }
 
+/// The command by which a TPM tests what it has not tested yet.
+pub fn self_test(family: Family) -> Vec<u8> {
+    match family {
+        // TPM2_SelfTest(fullTest = NO)
+        Family::Tpm20 => build(0x8001, 0x143, &[0]),
+        // TPM_ContinueSelfTest
+        Family::Tpm12 => build(0x00c1, 0x53, &[]),
+    }
+}
+
 /// The command that extends a PCR in every bank with the digest of `event` (`TPM2_PCR_Event`, empty password).
 pub fn pcr_event(pcr: u32, event: &[u8]) -> Vec<u8> {
     // TPM_RS_PW with empty nonce, no attributes, empty password.

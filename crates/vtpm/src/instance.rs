@@ -13,6 +13,8 @@
 //! extended with [`RESTART_EVENT`]: what the guest had measured is lost, and without that a guest that can crash its
 //! vTPM could measure whatever it likes into fresh PCRs.
 
+use alloc::borrow::ToOwned;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use sha2::{Digest, Sha256};
@@ -52,6 +54,11 @@ pub enum StoreError {
 pub trait Random {
     /// Fills the buffer; whether it could.
     fn fill(&mut self, bytes: &mut [u8]) -> bool;
+
+    /// State of its sources, for information: one line.
+    fn health(&self) -> String {
+        "unknown".to_owned()
+    }
 }
 
 /// Why an instance does not start.
@@ -328,6 +335,11 @@ impl<E: Engine, S: Store, R: Random> Instance<E, S, R> {
     /// Commands that the engine was given from outside.
     pub fn commands(&self) -> u64 {
         self.commands
+    }
+
+    /// The source of random bytes, for information.
+    pub fn random(&self) -> &R {
+        &self.random
     }
 
     /// The engine, for information.

@@ -207,13 +207,14 @@ impl<E: Engine, S: Store, R: Random> Service<E, S, R> {
             // Writing to a string cannot fail.
             let _ = write!(
                 text,
-                "uuid={}\nengine={}\nlease={epoch}\nstate={counter}\ncommands={}\nrefusals={}\naudit={}\nguests={}\n",
+                "uuid={}\nengine={}\nlease={epoch}\nstate={counter}\ncommands={}\nrefusals={}\naudit={}\nguests={}\nentropy={}\n",
                 self.instance.uuid(),
                 self.instance.engine().name(),
                 self.instance.commands(),
                 self.audit.refusals(),
                 self.audit.head(),
-                guests.join(",")
+                guests.join(","),
+                self.instance.random().health()
             );
         }
         text

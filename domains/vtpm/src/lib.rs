@@ -11,6 +11,8 @@
 //! If a step fails, the program ends, with the reason on the console: there is no TPM rather than a new one.
 
 pub mod entropy;
+#[cfg(casemate)]
+mod kernel;
 pub mod manager;
 pub mod server;
 

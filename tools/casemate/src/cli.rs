@@ -72,6 +72,9 @@ pub enum Command {
         after_help = "Prints Markdown. Boots run in turn, mode by mode and size by size, round after round."
     )]
     Measure(Measure),
+    /// Make, start, stop and remove TPMs for guests, each in a domain of its own. In dom0, as root.
+    #[command(after_help = VTPM_HELP)]
+    Vtpm(Vtpm),
     /// Print a completion script for a shell.
     #[command(
         after_help = "Example:\n  casemate completions bash > ~/.local/share/bash-completion/completions/casemate"
@@ -130,6 +133,15 @@ Examples:
   casemate run --hosted . -- one     the same as a Linux process, for a first look and for gdb
   casemate run target/images/hello --mode pvh --memory 4 -- --name world
   casemate run --gdb hello";
+
+const VTPM_HELP: &str = "\
+`vtpmd instance` takes the same commands, for a dom0 without this tree. `vtpmd manager` has to run there.
+
+Examples:
+  casemate vtpm create demo                  with the image that `casemate build vtpm-domain` made
+  casemate vtpm start demo --guest 7         in domain 7, `vtpmd guest` then makes /dev/tpm0
+  casemate vtpm info demo --json
+  casemate vtpm stop demo";
 
 impl Command {
     /// Exit status for an error of this command.
@@ -335,6 +347,46 @@ pub struct Test {
 pub struct Measure {
     /// How often each boot is measured.
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub bed: BedArgs,
+}
+
+/// Options of `vtpm`.
+#[derive(Debug, Args)]
+pub struct Vtpm {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: VtpmCommand,
+}
+
+/// What to do with vTPMs.
+#[derive(Debug, Subcommand)]
+pub enum VtpmCommand {
+    /// What `vtpmd` does in dom0.
+    #[command(flatten)]
+    Instance(vtpmd::cli::InstanceCommand),
+    /// Measure the vTPM against swtpm, on the test bed
+    Measure(MeasureVtpm),
+}
+
+/// Options of `vtpm measure`.
+#[derive(Debug, Args)]
+pub struct MeasureVtpm {
+    /// Kind of the virtual machines.
+    #[arg(long, value_enum, default_value_t = ModeArg::Pvh)]
+    pub mode: ModeArg,
+    /// Windows for each command; those of both TPMs take turns.
+    #[arg(long, default_value_t = 9, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=999))]
+    pub windows: u16,
+    /// Divide the number of commands in a window by this.
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=999))]
+    pub share: u32,
+    /// How often the vTPM and a Linux guest are started.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=99))]
     pub rounds: u32,
     /// Print JSON.
     #[arg(long)]

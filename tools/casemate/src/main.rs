@@ -5,6 +5,7 @@
 //! interrupted.
 #![forbid(unsafe_code)]
 
+mod beside;
 mod cli;
 mod command;
 mod image;

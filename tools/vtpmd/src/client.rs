@@ -7,6 +7,8 @@ use idc::{Channel, Config, DomId, Idc};
 use vtpm::frame::{Answer, FRAME_MAX, Kind, Request, Status};
 use vtpm::service::NAME;
 
+use crate::place::Place;
+
 /// Two pages hold the longest frame.
 const CONFIG: Config = Config {
     pages: 2,
@@ -21,16 +23,22 @@ const CONFIG: Config = Config {
 /// that was put into a dead channel has to be reported as lost, though it never ran.
 const SILENCE: Duration = Duration::from_millis(1);
 
+/// How long a vTPM that may be elsewhere is waited for at first.
+const FIRST_SLICE: Duration = Duration::from_secs(2);
+
 /// A client of one vTPM domain.
 #[derive(Debug)]
 pub struct Client {
     idc: Idc,
+    place: Place,
+    /// The domain that was connected with last.
     domid: DomId,
     /// How long to wait for the service.
     patience: Duration,
     channel: Option<Channel>,
-    /// When the channel was last known to work.
+    /// When the channel was last known to work, and how long that is believed.
     proven: Instant,
+    silence: Duration,
     sequence: u32,
 }
 
@@ -46,7 +54,30 @@ pub struct Reply {
 impl Client {
     /// A client that connects when it is first needed.
     pub fn new(idc: &Idc, domid: DomId, patience: Duration) -> Client {
-        Client { idc: idc.clone(), domid, patience, channel: None, proven: Instant::now(), sequence: 0 }
+        Client::at(idc, Place::Fixed(domid), domid, patience)
+    }
+
+    /// A client of whatever domain dom0 names, which may change.
+    ///
+    /// # Errors
+    /// There is no xenstore, or dom0 names none in time.
+    pub fn told(idc: &Idc, patience: Duration) -> Result<Client> {
+        let mut place = Place::told()?;
+        let domid = place.find(Instant::now() + patience)?;
+        Ok(Client::at(idc, place, domid, patience))
+    }
+
+    fn at(idc: &Idc, place: Place, domid: DomId, patience: Duration) -> Client {
+        Client {
+            idc: idc.clone(),
+            place,
+            domid,
+            patience,
+            channel: None,
+            proven: Instant::now(),
+            silence: SILENCE,
+            sequence: 0,
+        }
     }
 
     /// The vTPM's domain.
@@ -56,6 +87,7 @@ impl Client {
 
     /// From now on the vTPM is in this domain (it was restarted).
     pub fn move_to(&mut self, domid: DomId) {
+        self.place = Place::Fixed(domid);
         if self.domid != domid {
             self.domid = domid;
             self.channel = None;
@@ -73,11 +105,44 @@ impl Client {
     /// IDC's.
     pub fn connect(&mut self) -> Result<&mut Channel> {
         if self.channel.is_none() {
-            let deadline = self.idc.deadline(self.patience);
-            let channel = Channel::dial(&self.idc, self.domid, NAME, &CONFIG, deadline)?;
+            let deadline = Instant::now() + self.patience;
+            let mut slice = FIRST_SLICE;
+            let channel = loop {
+                self.domid = self.place.find(deadline)?;
+                let left = deadline.saturating_duration_since(Instant::now());
+                // A vTPM that may move is not waited for in one place only: this domain cannot see that another one is
+                // gone before it has talked with it.
+                let wait = if self.place.may_move() { slice.min(left) } else { left };
+                let began = Instant::now();
+                match Channel::dial(&self.idc, self.domid, NAME, &CONFIG, self.idc.deadline(wait)) {
+                    Ok(channel) => break channel,
+                    Err(error) if !self.place.may_move() || wait == left => return Err(error.into()),
+                    Err(_) => self.place.wait((began + wait).min(deadline))?,
+                }
+                slice *= 2;
+            };
             self.channel = Some(channel);
         }
         self.channel.as_mut().context("no channel")
+    }
+
+    /// Looks at a silent channel only in [`revive`](Self::revive), and not before every request: for a domU, where the look
+    /// goes through xenstore, and for one whose requests must not wait.
+    #[must_use]
+    pub fn believing(mut self) -> Client {
+        self.silence = Duration::MAX;
+        self
+    }
+
+    /// Sees that there is a channel, and that its peer lives if it was silent for so long; makes a new one if not.
+    ///
+    /// # Errors
+    /// IDC's.
+    pub fn revive(&mut self, silence: Duration) -> Result<()> {
+        self.drop_if_dead(silence);
+        self.connect()?;
+        self.proven = Instant::now();
+        Ok(())
     }
 
     /// Asks for something. A channel that was dead before is made anew; if it dies while the request is under way, that
@@ -89,7 +154,7 @@ impl Client {
         let sequence = self.next_sequence();
         let request = Request { kind, locality, sequence, contents };
         let bytes = request.to_bytes();
-        self.drop_if_dead();
+        self.drop_if_dead(self.silence);
         // Nothing was sent if the send fails, so it can be made again, once.
         if self.connect()?.send(&bytes).is_err() {
             self.channel = None;
@@ -105,9 +170,9 @@ impl Client {
     }
 
     /// Looks whether the peer of a silent channel still lives.
-    fn drop_if_dead(&mut self) {
+    fn drop_if_dead(&mut self, silence: Duration) {
         let Some(channel) = &self.channel else { return };
-        if self.proven.elapsed() < SILENCE {
+        if self.proven.elapsed() < silence {
             return;
         }
         if !matches!(channel.peer_has_gone(), Ok(false)) {
@@ -117,9 +182,15 @@ impl Client {
 
     fn reply(&mut self, request: &Request<'_>) -> Result<Reply> {
         let domid = self.domid;
-        let bytes = self.connect()?.recv()?;
-        let bytes =
-            bytes.with_context(|| format!("domain {domid} ended the channel: may this domain use it?"))?;
+        let bytes = match self.connect()?.recv() {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) | Err(idc::Error::PeerClosed { .. }) => {
+                bail!(
+                    "the vTPM in domain {domid} ended the channel: may this domain use it? Its console says why"
+                )
+            }
+            Err(error) => return Err(error.into()),
+        };
         let Answer { status, contents, .. } = Answer::parse(&bytes, request)?;
         Ok(Reply { status, contents: contents.to_vec() })
     }

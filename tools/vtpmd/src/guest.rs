@@ -5,15 +5,24 @@
 //! domain cannot be reached, which get a failure as the answer, so that nobody in the guest waits for ever.
 
 use std::io::{Read, Write};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use vtpm::command::{Command, Family, answer, code, failure};
+use idc::DomId;
+use rustix::io::Errno;
+use vtpm::command::{Command, Family, answer, code, failure, self_test};
 use vtpm::frame::{CONTENTS_MAX, Kind, Status};
 
 use crate::client::{Client, Reply};
 
 /// `TPM2_CC_SET_LOCALITY` and `TPM_ORD_SET_LOCALITY` of `linux/vtpm_proxy.h`: the next byte is the locality.
 const SET_LOCALITY: u32 = 0x2000_1000;
+
+/// How long a silent channel is believed to work when the kernel asks for a locality.
+const BELIEF: Duration = Duration::from_millis(50);
+
+/// What an error of the device means.
+const GIVEN_UP: &str = "the kernel has given the TPM device up; its log (`dmesg`) says why";
 
 /// What a device's daemon does, apart from the device.
 #[derive(Debug)]
@@ -22,6 +31,8 @@ pub struct Guest {
     family: Family,
     /// Tells a failure once, until it is over.
     down: bool,
+    /// The vTPM was not to be reached just now: the command that follows need not wait for it once more.
+    lost: bool,
 }
 
 impl Guest {
@@ -30,10 +41,20 @@ impl Guest {
     /// # Errors
     /// It is not there, or does not let this domain in.
     pub fn connect(mut client: Client) -> Result<Guest> {
+        client = client.believing();
         let info = client.info()?;
         let value = info.iter().find(|(key, _)| key == "family").map(|(_, value)| value.as_str());
         let family = crate::registry::family(value.unwrap_or_default())?;
-        Ok(Guest { client, family, down: false })
+        Ok(Guest { client, family, down: false, lost: false })
+    }
+
+    /// Has the TPM test itself, before the kernel asks for that: it waits two seconds and no more, which is not enough
+    /// on an emulated or a busy machine, and then there is no device.
+    ///
+    /// # Errors
+    /// The TPM does not answer; what it says is for the kernel to judge.
+    pub fn self_test(&mut self) -> Result<()> {
+        self.client.request(Kind::Command, 0, &self_test(self.family)).map(drop)
     }
 
     /// The family.
@@ -41,16 +62,30 @@ impl Guest {
         self.family
     }
 
+    /// The vTPM's domain.
+    pub fn domid(&self) -> DomId {
+        self.client.domid()
+    }
+
     /// The answer to a command that the kernel has for us.
     pub fn answer(&mut self, bytes: &[u8]) -> Vec<u8> {
         if let Ok(command) = Command::parse(bytes, self.family)
             && command.code == SET_LOCALITY
         {
+            // The kernel sends this before each command, and waits two minutes for the answer, while a command such as
+            // TPM2_GetCapability has three quarters of a second: so this is the time to find a vTPM that has moved.
+            if let Err(error) = self.client.revive(BELIEF) {
+                self.failed(&format!("{error:#}"));
+                self.lost = true;
+            }
             // This domain has locality 0 only, and commands carry it anyway.
             return match bytes.get(10..) {
                 Some([0]) => answer(self.family, code::SUCCESS),
                 _ => answer(self.family, code::LOCALITY),
             };
+        }
+        if std::mem::take(&mut self.lost) {
+            return failure(self.family);
         }
         match self.client.request(Kind::Command, 0, bytes) {
             Ok(Reply { status: Status::Ok, contents }) => {
@@ -82,10 +117,17 @@ impl Guest {
                 Ok(0) => return Ok(()),
                 Ok(len) => len,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error).context("cannot read from the TPM device"),
+                Err(error) => return Err(error).context(GIVEN_UP),
             };
             let answer = self.answer(&buf[..len]);
-            device.write_all(&answer).context("cannot write to the TPM device")?;
+            match device.write(&answer) {
+                // The kernel takes an answer as a whole, or not at all if it has given up waiting for it.
+                Ok(_) => {}
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::IO) => {
+                    eprintln!("vtpmd: the kernel did not wait for an answer");
+                }
+                Err(error) => return Err(error).context(GIVEN_UP),
+            }
         }
     }
 }

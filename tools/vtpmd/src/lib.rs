@@ -5,16 +5,22 @@
 //! | `vtpmd guest` | the user domain | [`guest`]: IDC A to the vTPM domain, `/dev/tpm0` through the kernel's `tpm_vtpm_proxy` |
 //! | `vtpmd proxy` | dom0 | [`proxy`]: IDC A to the vTPM domain, sockets that speak swtpm's or the simulator's protocol |
 //! | `vtpmd manager` | dom0 | [`manager`]: IDC B for all vTPM domains; ciphertext, leases, keys |
-//! | `vtpmd instance` | dom0 | [`registry`]: instances and which domains run and use them |
+//! | `vtpmd instance` | dom0 | [`cli`]: the lifecycle of instances ([`lifecycle`]), and what is kept of them ([`registry`]) |
 
+pub mod cli;
 pub mod client;
 pub mod device;
 pub mod files;
 pub mod guest;
+pub mod hardware;
 pub mod key;
+pub mod lifecycle;
 pub mod manager;
+pub mod measure;
+pub mod place;
 pub mod proxy;
 pub mod registry;
+pub mod xenstore;
 
 use std::path::Path;
 

@@ -10,12 +10,13 @@ use clap::{Args, Parser, Subcommand};
 use idc::{DomId, Idc};
 use serde_json::json;
 use vtpm::frame::{Kind, LOCALITY_MAX, Status};
+use vtpmd::cli::{Dirs, InstanceCommand};
 use vtpmd::client::Client;
 use vtpmd::device::Device;
 use vtpmd::guest::Guest;
 use vtpmd::manager::Manager;
+use vtpmd::measure;
 use vtpmd::proxy::{Place, Protocol, Sockets, Tpm};
-use vtpmd::registry::{Binding, Registry, family};
 
 /// The Linux side of the vTPM.
 #[derive(Debug, Parser)]
@@ -33,8 +34,12 @@ struct Cli {
 enum Command {
     /// In a user domain: make /dev/tpm0, answered by the vTPM domain
     Guest {
-        #[command(flatten)]
-        target: Target,
+        /// The vTPM's domain (default: the one that dom0 names in xenstore, also when it changes)
+        #[arg(long, value_name = "N")]
+        domid: Option<u16>,
+        /// How long to wait for the vTPM
+        #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+        patience: u32,
     },
     /// In dom0: offer the TPM of a vTPM domain on sockets for tpm2-tools
     ///
@@ -60,9 +65,30 @@ enum Command {
         #[arg(long, default_value_t = 0)]
         domid: u16,
     },
-    /// In dom0: make, list and remove instances; say which domains run and use them
+    /// In dom0: make, start, stop and remove instances, and let guests use them
     #[command(subcommand)]
     Instance(InstanceCommand),
+    /// In dom0: the manager's master key, in a file or sealed to the machine's own TPM
+    ///
+    /// tpm2-tools do the talking; TPM2TOOLS_TCTI in the environment says which TPM that is.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Measure TPM commands on two TPMs, in windows that take turns
+    Measure {
+        /// The first: idc:N, unix:PATH or device:PATH
+        ours: String,
+        /// The other one
+        theirs: String,
+        /// Windows for each command
+        #[arg(long, default_value_t = 15, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=999))]
+        windows: u16,
+        /// Divide the number of commands in a window by this
+        #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=999))]
+        share: u32,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Ask a vTPM domain something
     #[command(subcommand)]
     Ask(AskCommand),
@@ -81,72 +107,18 @@ struct Target {
     own_domid: Option<u16>,
 }
 
-#[derive(Debug, Args)]
-struct Dirs {
-    /// Where instances are kept
-    #[arg(long, default_value = Registry::STATE, value_name = "DIRECTORY")]
-    state: PathBuf,
-    /// Where it is kept which domain runs what; empty after a reboot
-    #[arg(long, default_value = Registry::RUN, value_name = "DIRECTORY")]
-    run: PathBuf,
-    /// File of the master key (default: master.key in the state directory)
-    #[arg(long, value_name = "FILE")]
-    key: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
-impl Dirs {
-    fn open(&self) -> Result<Registry> {
-        Registry::open(&self.state, &self.run)
-    }
-}
-
 #[derive(Debug, Subcommand)]
-enum InstanceCommand {
-    /// Make an instance
-    Create {
-        /// Its name
-        name: String,
-        /// Generation of the TPM: 2.0 or 1.2
-        #[arg(long, default_value = "2.0")]
-        tpm: String,
+enum KeyCommand {
+    /// Seal it, and remove the file. Only this TPM gives it back: keep a copy of the file in a safe place
+    Seal {
+        /// Give it only to a machine that has booted the same: PCRs such as sha256:0,2,7
+        #[arg(long, value_name = "LIST")]
+        pcrs: Option<String>,
         #[command(flatten)]
         dirs: Dirs,
     },
-    /// List all instances
-    List {
-        #[command(flatten)]
-        dirs: Dirs,
-    },
-    /// Say that a domain runs an instance; it must not run yet
-    Bind {
-        /// Name or UUID
-        name: String,
-        /// The vTPM domain
-        #[arg(long, value_name = "N")]
-        domid: u16,
-        /// A guest that may use it; more than once for several
-        #[arg(long, value_name = "N")]
-        guest: Vec<u16>,
-        /// The guests have run already with this TPM: their measurements are lost, and the PCRs will say so
-        #[arg(long)]
-        running: bool,
-        #[command(flatten)]
-        dirs: Dirs,
-    },
-    /// Say that no domain runs an instance
-    Unbind {
-        /// Name or UUID
-        name: String,
-        #[command(flatten)]
-        dirs: Dirs,
-    },
-    /// Remove an instance and its state for ever
-    Destroy {
-        /// Name or UUID
-        name: String,
+    /// Put it into a file again
+    Unseal {
         #[command(flatten)]
         dirs: Dirs,
     },
@@ -219,14 +191,20 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<()> {
     match &cli.command {
-        Command::Guest { target } => {
-            let mut guest = Guest::connect(client(cli, target)?)?;
+        Command::Guest { domid, patience } => {
+            let (idc, patience) = (idc(cli, None)?, Duration::from_secs((*patience).into()));
+            let client = match domid {
+                Some(domid) => Client::new(&idc, DomId(*domid), patience),
+                None => Client::told(&idc, patience)?,
+            };
+            let mut guest = Guest::connect(client)?;
+            guest.self_test()?;
             let device = Device::new(guest.family())?;
             println!(
                 "vtpmd: /dev/tpm{} is a TPM {} in domain {}",
                 device.number,
                 guest.family().name(),
-                target.domid
+                guest.domid()
             );
             guest.run(device.end())
         }
@@ -245,7 +223,36 @@ fn run(cli: &Cli) -> Result<()> {
             let own = idc.domid()?;
             Manager::new(registry, master, own)?.run(&idc)
         }
-        Command::Instance(command) => instance(command),
+        Command::Instance(command) => {
+            let said = command.run()?;
+            if !said.is_empty() {
+                println!("{said}");
+            }
+            Ok(())
+        }
+        Command::Key(KeyCommand::Seal { pcrs, dirs }) => {
+            let registry = dirs.open()?;
+            let file = registry.key_file(dirs.key.as_deref());
+            if !file.exists() {
+                // Made if there is none yet.
+                registry.master(dirs.key.as_deref())?;
+            }
+            vtpmd::key::seal(&file, pcrs.as_deref(), registry.run_dir())
+        }
+        Command::Key(KeyCommand::Unseal { dirs }) => {
+            let registry = dirs.open()?;
+            vtpmd::key::unseal(&registry.key_file(dirs.key.as_deref()), registry.run_dir())
+        }
+        Command::Measure { ours, theirs, windows, share, json } => {
+            let (mut ours, mut theirs) = (measure::open(ours)?, measure::open(theirs)?);
+            let rows = measure::compare(&mut *ours, &mut *theirs, usize::from(*windows), *share)?;
+            if *json {
+                println!("{}", json!(rows));
+            } else {
+                print!("{}", measure::table(&rows));
+            }
+            Ok(())
+        }
         Command::Ask(command) => ask(cli, command),
     }
 }
@@ -262,53 +269,6 @@ impl Target {
     fn client(&self, idc: &Idc) -> Client {
         Client::new(idc, DomId(self.domid), Duration::from_secs(self.patience.into()))
     }
-}
-
-fn instance(command: &InstanceCommand) -> Result<()> {
-    match command {
-        InstanceCommand::Create { name, tpm, dirs } => {
-            let registry = dirs.open()?;
-            let master = registry.master(dirs.key.as_deref())?;
-            let instance = registry.create(&master, name, family(tpm)?)?;
-            if dirs.json {
-                println!("{}", json!(instance));
-            } else {
-                println!("{} {} TPM {}", instance.uuid, instance.name, instance.family);
-            }
-        }
-        InstanceCommand::List { dirs } => {
-            let registry = dirs.open()?;
-            let mut rows = Vec::new();
-            for instance in registry.list()? {
-                let binding = registry.binding(&instance.id()?)?;
-                rows.push(json!({ "instance": instance, "binding": binding }));
-                if !dirs.json {
-                    let state = binding.map_or("stopped".to_owned(), |binding| {
-                        let guests: Vec<_> = binding.guests.iter().map(ToString::to_string).collect();
-                        format!("domain {}, guests {}", binding.domid, guests.join(","))
-                    });
-                    println!("{} TPM {} {} {state}", instance.uuid, instance.family, instance.name);
-                }
-            }
-            if dirs.json {
-                println!("{}", json!(rows));
-            }
-        }
-        InstanceCommand::Bind { name, domid, guest, running, dirs } => {
-            let registry = dirs.open()?;
-            let uuid = registry.find(name)?.id()?;
-            registry.bind(&uuid, &Binding { domid: *domid, guests: guest.clone(), fresh: !running })?;
-        }
-        InstanceCommand::Unbind { name, dirs } => {
-            let registry = dirs.open()?;
-            registry.unbind(&registry.find(name)?.id()?)?;
-        }
-        InstanceCommand::Destroy { name, dirs } => {
-            let registry = dirs.open()?;
-            registry.destroy(&registry.find(name)?)?;
-        }
-    }
-    Ok(())
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {

@@ -1,10 +1,12 @@
 //! The instances of this machine, and which domains run and use them.
 //!
 //! ```text
-//! STATE/master.key                      key of all keys, mode 0600
+//! STATE/master.key                      key of all keys, mode 0600; or instead of it
+//! STATE/master.tpm/                     the same, sealed to a hardware TPM
 //! STATE/instances/UUID/instance.json    name and family
 //! STATE/instances/UUID/slot{0,1}        sealed state
 //! STATE/ledger/UUID/record{0,1}         commit record
+//! RUN/UUID.cfg                          its domain's configuration, as `xl` got it
 //! RUN/UUID.json                         the domain that runs it and the guests that use it; gone after a reboot
 //! ```
 
@@ -18,7 +20,7 @@ use vtpm::seal::Purpose;
 use vtpm::{Family, Key, Uuid, Vault};
 
 use crate::files::{Files, private_dir, replace, sync_dir};
-use crate::key;
+use crate::{hardware, key};
 
 /// Where everything is.
 #[derive(Clone, Debug)]
@@ -36,6 +38,33 @@ pub struct Instance {
     pub name: String,
     /// `2.0` or `1.2`.
     pub family: String,
+    /// Kind of its domain: `pv` or `pvh`.
+    #[serde(default = "default_mode")]
+    pub mode: String,
+    /// Memory of its domain in MiB.
+    #[serde(default = "default_memory")]
+    pub memory: u32,
+    /// The image that its domain boots.
+    #[serde(default)]
+    pub image: Option<Image>,
+}
+
+/// An image, as it was measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// Where it is.
+    pub path: PathBuf,
+    /// SHA-256, in hexadecimal.
+    pub sha256: String,
+}
+
+fn default_mode() -> String {
+    "pv".to_owned()
+}
+
+/// What is enough; see docs/guide/vtpm.md.
+const fn default_memory() -> u32 {
+    16
 }
 
 impl Instance {
@@ -74,6 +103,9 @@ pub struct Binding {
     pub guests: Vec<u16>,
     /// The guests have not run since the vTPM domain was made, so that its first start is that of the platform.
     pub fresh: bool,
+    /// The domain was made by [`crate::lifecycle`], and not bound by hand.
+    #[serde(default)]
+    pub ours: bool,
 }
 
 fn check_name(name: &str) -> Result<()> {
@@ -119,12 +151,32 @@ impl Registry {
         self.run.join(format!("{uuid}.json"))
     }
 
+    /// The file of the master key: the one that is named, or the usual one.
+    pub fn key_file(&self, path: Option<&Path>) -> PathBuf {
+        path.map_or_else(|| self.state.join("master.key"), Path::to_owned)
+    }
+
+    /// The directory of what is gone after a reboot.
+    pub fn run_dir(&self) -> &Path {
+        &self.run
+    }
+
     /// The master key; made if there is none and no instance either.
     ///
     /// # Errors
-    /// See [`key::load`] and [`key::create`].
+    /// See [`key::load`], [`key::create`] and [`hardware::unseal`].
     pub fn master(&self, path: Option<&Path>) -> Result<Key> {
-        let path = path.map_or_else(|| self.state.join("master.key"), Path::to_owned);
+        let path = self.key_file(path);
+        let sealed = key::sealed(&path);
+        if sealed.exists() {
+            ensure!(
+                !path.exists(),
+                "there is {} and {}: `vtpmd key seal` removes the file if both are the same key",
+                path.display(),
+                sealed.display()
+            );
+            return Ok(Key::new(*hardware::unseal(&sealed, &self.run)?));
+        }
         if !path.exists() && self.list()?.is_empty() {
             return key::create(&path);
         }
@@ -151,16 +203,35 @@ impl Registry {
         let mut random = [0; 16];
         getrandom::fill(&mut random).context("there is no randomness")?;
         let uuid = Uuid::from_random(random);
-        let instance =
-            Instance { uuid: uuid.to_string(), name: name.to_owned(), family: family.name().to_owned() };
+        let instance = Instance {
+            uuid: uuid.to_string(),
+            name: name.to_owned(),
+            family: family.name().to_owned(),
+            mode: default_mode(),
+            memory: default_memory(),
+            image: None,
+        };
         let vault = Vault::create(self.files(&uuid)?, uuid, master.derive(&uuid, Purpose::Ledger));
         vault.context("cannot write the first record")?;
         // The file that makes it an instance comes last.
         let dir = self.instance_dir(&uuid);
-        replace(&dir.join("instance.json"), &serde_json::to_vec_pretty(&instance)?)
-            .context("cannot write the instance's file")?;
+        self.update(&instance)?;
         dir.parent().map_or(Ok(()), sync_dir).context("cannot synchronise")?;
         Ok(instance)
+    }
+
+    /// Writes what is kept of an instance besides its state.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn update(&self, instance: &Instance) -> Result<()> {
+        let file = self.instance_dir(&instance.id()?).join("instance.json");
+        replace(&file, &serde_json::to_vec_pretty(instance)?).context("cannot write the instance's file")
+    }
+
+    /// A file of an instance that is gone after a reboot.
+    pub fn run_file(&self, uuid: &Uuid, extension: &str) -> PathBuf {
+        self.run.join(format!("{uuid}.{extension}"))
     }
 
     /// All instances, by name.
@@ -203,6 +274,7 @@ impl Registry {
         if let Some(binding) = self.binding(&uuid)? {
             bail!("domain {} runs `{}`: stop it first", binding.domid, instance.name);
         }
+        let _ = fs::remove_file(self.run_file(&uuid, "cfg"));
         fs::remove_dir_all(self.instance_dir(&uuid)).context("cannot remove the instance")?;
         match fs::remove_dir_all(self.ledger_dir(&uuid)) {
             Err(error) if error.kind() != ErrorKind::NotFound => {

@@ -3,7 +3,8 @@
 //! # Sources
 //! - *hardware*: RDSEED where the processor has it, else RDRAND; one source, since both are one circuit;
 //! - *jitter*: the time that walks through memory and visits to the hypervisor take ([`jitter`]);
-//! - *seed*: what the toolstack left in xenstore at `data/entropy-seed` ([`seed`]), used once.
+//! - *seed*: what the toolstack left in xenstore at `data/entropy-seed` ([`seed`]), used once; or what the application
+//!   got from elsewhere and hands over (`libos_entropy_add`).
 //!
 //! Each is tested without end ([`health`], NIST SP 800-90B) and feeds an HMAC_DRBG ([`drbg`], SP 800-90A) anew
 //! every [`pool::INTERVAL`] requests. A source that fails is named on the console and never used again. With fewer
@@ -23,7 +24,7 @@ mod seed;
 pub use pool::Starved;
 
 #[cfg(not(test))]
-pub use kernel::{fill, info, reseed};
+pub use kernel::{add, fill, info, reseed};
 
 #[cfg(not(test))]
 mod kernel {
@@ -120,6 +121,21 @@ mod kernel {
         refill()
     }
 
+    /// Feeds the generator at once, with what the application got from elsewhere in place of the toolstack's seed: judged
+    /// as such a one, and if it is good it counts as one. What is not good changes nothing; the inner error says why.
+    /// Switches.
+    ///
+    /// # Errors
+    /// As for [`fill`].
+    pub fn add(bytes: &[u8]) -> Result<Result<(), &'static str>, Starved> {
+        let seed = match seed::judge(bytes) {
+            Ok(seed) => seed,
+            Err(why) => return Ok(Err(why)),
+        };
+        let _turn = Turn::wait();
+        feed(Some(Ok(seed))).map(Ok)
+    }
+
     /// What is known of the sources.
     pub fn info() -> EntropyInfo {
         POOL.with(|pool| {
@@ -155,9 +171,14 @@ mod kernel {
         let off = POOL.with(|pool| pool.sources[SEED].state == State::Off);
         let taken = if off { None } else { seed::take(&mut digits) };
         let seed = taken.map(|len| seed::decode(&mut digits[..len?]));
+        let result = feed(seed);
+        digits.zeroize();
+        result
+    }
+
+    fn feed(seed: Option<Result<&[u8], &'static str>>) -> Result<(), Starved> {
         let mut machine = Machine(cpu::HardwareRandom::find());
         let result = POOL.with(|pool| pool.refill(&mut machine, seed));
-        digits.zeroize();
         report();
         result
     }

@@ -10,6 +10,16 @@ pub const MIN: usize = 32;
 /// Most bytes.
 pub const MAX: usize = 256;
 
+/// Bytes as a seed, or what is wrong with them.
+pub fn judge(bytes: &[u8]) -> Result<&[u8], &'static str> {
+    if !(MIN..=MAX).contains(&bytes.len()) {
+        return Err("malformed: 32 to 256 bytes are wanted");
+    }
+    let mut health = Health::new();
+    bytes.iter().try_for_each(|byte| health.check(&BYTES, (*byte).into()))?;
+    Ok(bytes)
+}
+
 /// Decodes the digits in place; the bytes, or what is wrong with them.
 pub fn decode(text: &mut [u8]) -> Result<&[u8], &'static str> {
     let len = text.len() / 2;
@@ -17,13 +27,11 @@ pub fn decode(text: &mut [u8]) -> Result<&[u8], &'static str> {
         return Err("malformed: 64 to 512 hexadecimal digits are wanted");
     }
     let digit = |c: u8| char::from(c).to_digit(16).ok_or("malformed: not a hexadecimal number");
-    let mut health = Health::new();
     for i in 0..len {
         let byte = digit(text[2 * i])? << 4 | digit(text[2 * i + 1])?;
-        health.check(&BYTES, byte.into())?;
         text[i] = byte as u8;
     }
-    Ok(&text[..len])
+    judge(&text[..len])
 }
 
 /// Takes the seed out of xenstore into `text`: its digits, or why it cannot be had; `None` when there is none.

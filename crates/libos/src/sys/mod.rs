@@ -136,6 +136,14 @@ line! {
         entropy::fill(buf.slice(len)).map_or(-errno::EIO as isize, |()| 0)
     }
 
+    fn libos_entropy_add(buf: *const u8 => In<u8>, len: usize => usize) -> i32 {
+        match entropy::add(buf.slice(len)) {
+            Ok(Ok(())) => 0,
+            Ok(Err(_)) => -errno::EINVAL,
+            Err(entropy::Starved) => -errno::EIO,
+        }
+    }
+
     fn libos_entropy_info(out: *mut EntropyInfo => Out<EntropyInfo>) {
         out.write(entropy::info());
     }

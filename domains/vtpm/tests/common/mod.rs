@@ -151,7 +151,7 @@ impl Machine {
     }
 
     pub fn bind(&self, domid: u16, guests: &[u16], fresh: bool) {
-        let binding = Binding { domid, guests: guests.to_vec(), fresh };
+        let binding = Binding { domid, guests: guests.to_vec(), fresh, ours: false };
         self.paths.registry().bind(&self.uuid, &binding).unwrap();
     }
 

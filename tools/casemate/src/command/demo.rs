@@ -1,5 +1,7 @@
 //! `casemate demo`: from the source to a file hashed by a domain of its own, on PV and on PVH; then programs in C and in
-//! Rust with std, as `casemate new` writes them, each in a domain.
+//! Rust with std, as `casemate new` writes them, each in a domain; then a Linux guest whose TPM is in a domain beside it.
+
+mod vtpm;
 
 use std::{
     path::{Path, PathBuf},
@@ -15,11 +17,14 @@ use super::{
     build::{Builder, Source, build_packages},
     new, setup,
 };
-use crate::{cli, image::finish::Image, interrupt::Interrupt, session, ui::Ui, workspace::Workspace};
+use crate::{beside, cli, image::finish::Image, interrupt::Interrupt, session, ui::Ui, workspace::Workspace};
 
 /// The service domain and its client.
 const SERVICE: &str = "digest";
 const CLIENT: &str = "casemate-digest-client";
+
+/// Memory for a Linux guest and its vTPM, in MiB.
+const VTPM_MIB: u32 = beside::GUEST_MIB + beside::MEMORY_MIB;
 
 /// Nominal limit for one run of the client.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -77,6 +82,7 @@ struct Summary {
     boot_seconds: f64,
     results: Vec<Result>,
     programs: Vec<Program>,
+    quote: vtpm::Quote,
 }
 
 /// Shows the whole way.
@@ -99,9 +105,10 @@ pub fn demo(options: &cli::Demo, ui: &Ui) -> anyhow::Result<ExitCode> {
         image.info.fits(mode, options.memory)?;
     }
     let programs = build_programs(&workspace, ui)?;
+    let built = beside::build(&workspace, ui)?;
     let began = Instant::now();
     let _interrupt = Interrupt::install()?;
-    let bed = session::open(&workspace, &options.bed, options.memory, ui)?;
+    let bed = session::open(&workspace, &options.bed, options.memory.max(VTPM_MIB), ui)?;
     ui.step(format!("copying {} into dom0", file.display()));
     let demo =
         Demo { bed: &bed, image, client: bed.put(&client)?, file: bed.put(&file)?, memory: options.memory };
@@ -119,6 +126,8 @@ pub fn demo(options: &cli::Demo, ui: &Ui) -> anyhow::Result<ExitCode> {
             seen.push(demo.program(language, image, mode)?);
         }
     }
+    let quote = vtpm::quote(&bed, &workspace, &built, Mode::Pvh, &|what| ui.step(what));
+    let quote = quote.context("the vTPM did not do its work")?;
     let hello = bed.hello();
     let summary = Summary {
         file,
@@ -128,6 +137,7 @@ pub fn demo(options: &cli::Demo, ui: &Ui) -> anyhow::Result<ExitCode> {
         boot_seconds: bed.boot_time().as_secs_f64(),
         results,
         programs: seen,
+        quote,
     };
     bed.shutdown()?;
     if options.json {
@@ -264,5 +274,6 @@ fn print(summary: &Summary, took: Duration) {
         println!("{mode:3} {:<13} {}", p.language, p.line);
         println!("    image {} bytes; {:.2} s from xl create to its end", p.image_bytes, p.seconds);
     }
+    summary.quote.print();
     println!("boot of Xen and dom0 {:.1} s, everything {:.1} s", summary.boot_seconds, took.as_secs_f64());
 }

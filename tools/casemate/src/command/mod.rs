@@ -1,18 +1,19 @@
 //! One module for each command.
 
-mod build;
+pub mod build;
 mod check;
 mod demo;
 mod docs;
 mod doctor;
 mod measure;
 mod new;
-mod run;
+pub mod run;
 mod sdk;
 mod setup;
 mod size;
 mod symbolize;
 mod test;
+mod vtpm;
 
 use std::process::ExitCode;
 
@@ -40,6 +41,7 @@ pub fn dispatch(cli: Cli, ui: &Ui) -> anyhow::Result<ExitCode> {
         Command::Man { dir } => docs::man(&dir, ui),
         Command::Test(options) => test::test(&options, ui),
         Command::Demo(options) => demo::demo(&options, ui),
+        Command::Vtpm(options) => vtpm::vtpm(&options, ui),
         Command::Measure(options) => measure::measure(&options, ui),
     }
 }

@@ -82,7 +82,7 @@ fn domains(
         hostile::run(&bed, workspace, images, report, ui)?;
         vchan::run(&bed, workspace, images, report, ui)?;
         linux::run(&bed, workspace, images, options.full, report, ui)?;
-        vtpm::run(&bed, workspace, report, ui);
+        vtpm::run(&bed, workspace, options.full, report, ui);
         report.add("bed-shutdown", bed.shutdown().into());
     }
     whole::on_their_own(workspace, images, report, ui)

@@ -1,13 +1,14 @@
 //! The vTPM in a domain of its own: manager in dom0, TPM commands over IDC, restarts and kills.
 
-use std::time::Duration;
+mod cli;
+mod linux;
 
 use anyhow::{Context, ensure};
 use testbed::{Domain, DomainConfig, TestBed, proto::Mode};
 
 use super::report::{Report, Verdict};
 use crate::{
-    command::build::build_packages,
+    beside::{self, LIMIT, MANAGER, MEMORY_MIB, STOP_MANAGER},
     image::finish::Image,
     ui::{self, Ui},
     workspace::Workspace,
@@ -15,13 +16,6 @@ use crate::{
 
 const MODES: [Mode; 2] = [Mode::Pv, Mode::Pvh];
 const NAME: &str = "vtpm";
-const PACKAGE: &str = "casemate-vtpm-domain";
-const DAEMON: &str = "casemate-vtpmd";
-const MEMORY_MIB: u32 = 16;
-
-/// Nominal time limit of one step.
-const LIMIT: Duration = Duration::from_secs(60);
-
 /// Kills of a TPM that is writing.
 const KILLS: u32 = 10;
 
@@ -50,49 +44,39 @@ struct Bench<'a> {
 /// Is any of these tests wanted?
 pub fn is_wanted(report: &Report) -> bool {
     MODES.iter().any(|mode| report.wants(&format!("{mode}-{NAME}")))
+        || cli::is_wanted(report)
+        || linux::is_wanted(report)
 }
 
 /// Runs them. What cannot be built is a result, too.
-pub fn run(bed: &TestBed, workspace: &Workspace, report: &mut Report, ui: &Ui) {
+pub fn run(bed: &TestBed, workspace: &Workspace, full: bool, report: &mut Report, ui: &Ui) {
     if !is_wanted(report) {
         return;
     }
-    match prepare(bed, workspace, ui) {
-        Ok((images, daemon)) => {
-            let Some(image) = images.first() else { return };
-            for mode in MODES {
-                let name = format!("{mode}-{NAME}");
-                if report.wants(&name) {
-                    let bench = Bench { bed, daemon: daemon.clone(), image };
-                    let result = bench.test(mode).map_err(|error| ui::text_of(&error));
-                    report.add(&name, result.into());
-                }
-            }
+    let built = beside::build(workspace, ui).and_then(|built| {
+        let daemon = bed.put(&built.program)?;
+        Ok((built, daemon))
+    });
+    let (built, daemon) = match built {
+        Ok(built) => built,
+        Err(error) => return report.add(&format!("build-{NAME}"), Verdict::Error(ui::text_of(&error))),
+    };
+    for mode in MODES {
+        let name = format!("{mode}-{NAME}");
+        if report.wants(&name) {
+            let bench = Bench { bed, daemon: daemon.clone(), image: &built.image };
+            let result = bench.test(mode).map_err(|error| ui::text_of(&error));
+            report.add(&name, result.into());
         }
-        Err(error) => report.add(&format!("build-{NAME}"), Verdict::Error(ui::text_of(&error))),
     }
-}
-
-fn prepare(bed: &TestBed, workspace: &Workspace, ui: &Ui) -> anyhow::Result<(Vec<Image>, String)> {
-    let images = build_packages(workspace, &[PACKAGE.to_owned()], ui)?;
-    ensure!(images.len() == 1, "the vTPM has {} images", images.len());
-    Ok((images, bed.put(&workspace.static_program(DAEMON, ui)?)?))
+    cli::run(bed, &built.image, &daemon, report);
+    linux::run(bed, workspace, &built, &daemon, full, report);
 }
 
 impl Bench<'_> {
     /// Runs a script in dom0 and returns its output. It has to end with status 0.
     fn script(&self, mode: Mode, script: &str) -> anyhow::Result<String> {
-        let limit = self.bed.limits().scale(LIMIT);
-        let script = format!(
-            "set -e; VTPMD={} DIR=/tmp/vtpm-{mode} WAIT={}; DIRS=\"--state $DIR/state --run $DIR/run\"\n{script}",
-            self.daemon,
-            limit.as_secs()
-        );
-        let output = self.bed.shell(&script, Some(2 * limit))?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
-        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-        ensure!(output.status == 0, "status {} of dom0's part:\n{stdout}\n{stderr}", output.status);
-        Ok(stdout)
+        beside::dom0(self.bed, &self.daemon, &mode.to_string(), script)
     }
 
     /// Starts a vTPM domain for the instance; it waits for the manager, which learns of the domain first.
@@ -204,11 +188,3 @@ grep -c '^............{SUCCESS}' $DIR/answers || true
         Ok(output.trim().parse()?)
     }
 }
-
-/// Starts the manager, or restarts it.
-const MANAGER: &str =
-    "if [ -e $DIR/pid ]; then kill $(cat $DIR/pid); while [ -e /proc/$(cat $DIR/pid)/exe ]; do :; done; fi
-$VTPMD manager $DIRS >> $DIR/manager.log 2>&1 &
-echo $! > $DIR/pid";
-
-const STOP_MANAGER: &str = "if [ -e $DIR/pid ]; then kill $(cat $DIR/pid); while [ -e /proc/$(cat $DIR/pid)/exe ]; do :; done; rm $DIR/pid; fi";
