@@ -4,7 +4,7 @@
 use std::{
     fs::File,
     io::{PipeReader, PipeWriter, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, TcpListener, TcpStream},
     os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
 };
@@ -12,6 +12,7 @@ use std::{
 use anyhow::Context;
 
 use super::{Transport, Waiting, halves};
+use crate::site::Site;
 
 /// Most bytes that are taken at once.
 const CHUNK: usize = 256 << 10;
@@ -53,9 +54,13 @@ impl<W: Write, R: Read> Transport for Stream<W, R> {
 pub struct TcpOffer(TcpListener);
 
 impl TcpOffer {
-    /// On a free port of the loopback interface.
-    pub fn new() -> anyhow::Result<TcpOffer> {
-        Ok(TcpOffer(TcpListener::bind("127.0.0.1:0")?))
+    /// On a free port of the loopback interface, or of this domain's address.
+    pub fn new(site: &Site) -> anyhow::Result<TcpOffer> {
+        let address = match site {
+            Site::Hosted(_) => IpAddr::from(Ipv4Addr::LOCALHOST),
+            Site::Xen { address, .. } => address.context("name this domain's address with --address")?,
+        };
+        Ok(TcpOffer(TcpListener::bind((address, 0))?))
     }
 }
 
@@ -115,7 +120,7 @@ pub struct PipeOffer {
 
 impl PipeOffer {
     /// Makes them.
-    pub fn new(_: &Path) -> anyhow::Result<PipeOffer> {
+    pub fn new() -> anyhow::Result<PipeOffer> {
         let (there, write) = std::io::pipe()?;
         let (read, back) = std::io::pipe()?;
         Ok(PipeOffer { write, read, theirs: (there, back) })
