@@ -123,8 +123,10 @@ int main(int argc, char **argv)
             get_many(chan, size * count);
             put(chan, buf, 8);
         } else if (!strcmp(what, "back")) {
+            put(chan, buf, 8);
             get_many(chan, size * count);
         } else if (!strcmp(what, "source")) {
+            get(chan, buf, 8);
             put_many(chan, buf, size, count);
         } else if (!strcmp(what, "echo")) {
             for (uint64_t i = 0; i < count; i++) {

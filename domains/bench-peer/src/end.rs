@@ -84,7 +84,10 @@ impl<P: Platform> End for IdcEnd<P> {
                 (0..count).try_for_each(|_| self.recv(buf))?;
                 self.channel.send(&[1; 8]).map_err(text)
             }
-            Job::Source => self.send_many(buf, count).map_err(text),
+            Job::Source => {
+                self.recv(&mut [0; 8])?;
+                self.send_many(buf, count).map_err(text)
+            }
             Job::Echo => (0..count).try_for_each(|_| {
                 self.recv(buf)?;
                 self.channel.send(buf).map_err(text)
@@ -141,7 +144,10 @@ where
                 }
                 self.0.write_all(&[1; 8]).map_err(text)
             }
-            Job::Source => (0..count).try_for_each(|_| self.0.write_all(buf)).map_err(text),
+            Job::Source => {
+                self.read_exact(&mut [0; 8])?;
+                (0..count).try_for_each(|_| self.0.write_all(buf)).map_err(text)
+            }
             Job::Echo => (0..count).try_for_each(|_| {
                 self.read_exact(buf)?;
                 self.0.write_all(buf).map_err(text)

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `open SPEC ADDRESS` | `joined`; the connection gets the next number, from 0 on |
 //! | `sink ID SIZE COUNT` | `go`; it takes `COUNT` messages and sends one of 8 bytes; `done EVENTS SLEEPS` |
-//! | `source ID SIZE COUNT` | `go`; it sends `COUNT` messages; `done EVENTS SLEEPS` |
+//! | `source ID SIZE COUNT` | `go`; it takes one of 8 bytes and sends `COUNT` messages; `done EVENTS SLEEPS` |
 //! | `echo ID SIZE COUNT` | `go`; it sends `COUNT` messages back; `done EVENTS SLEEPS` |
 //! | `fan FIRST CONNECTIONS SIZE COUNT` | the same, one message of each connection in turn |
 //!

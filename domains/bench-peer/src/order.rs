@@ -10,7 +10,7 @@ use crate::Failure;
 pub enum Job {
     /// Takes messages, and says by a message of 8 bytes that it has them all.
     Sink,
-    /// Sends messages.
+    /// Takes a message of 8 bytes, the sign to begin, and sends messages.
     Source,
     /// Sends each message back.
     Echo,

@@ -47,7 +47,10 @@ pub trait Transport {
                 self.recv_many(buf, count)?;
                 self.send(&[1; 8])
             }
-            Job::Source => self.send_many(buf, count),
+            Job::Source => {
+                self.recv(&mut [0; 8])?;
+                self.send_many(buf, count)
+            }
             Job::Echo => (0..count).try_for_each(|_| {
                 self.recv(buf)?;
                 self.send(buf)
@@ -69,7 +72,10 @@ pub trait Transport {
                 self.send_many(message, count)?;
                 self.recv(&mut [0; 8])?;
             }
-            Test::Back => self.recv_many(message, count)?,
+            Test::Back => {
+                self.send(&[1; 8])?;
+                self.recv_many(message, count)?;
+            }
             Test::Roundtrip | Test::Fan => {
                 for _ in 0..count {
                     self.send(message)?;

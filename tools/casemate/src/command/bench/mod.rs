@@ -6,8 +6,10 @@
 mod boot;
 mod compare;
 mod figures;
+mod goals;
 mod machines;
 mod plan;
+mod reasons;
 mod report;
 mod shape;
 
@@ -101,11 +103,6 @@ impl Sink {
             .with_context(|| format!("cannot write {}", self.path.display()))?;
         self.records.push(record);
         Ok(())
-    }
-
-    /// What was added so far.
-    pub fn records(&self) -> &[Record] {
-        &self.records
     }
 }
 

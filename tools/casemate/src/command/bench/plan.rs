@@ -128,10 +128,10 @@ pub fn runs(section: Section, effort: Effort) -> Vec<Run> {
     };
     let hosted = section == Section::Hosted;
     let (windows, window_ms) = match (quick, hosted) {
-        (true, true) => (5, 5),
-        (true, false) => (5, 20),
+        (true, true) => (9, 10),
+        (true, false) => (7, 40),
         (false, true) => (15, 20),
-        (false, false) => (9, 60),
+        (false, false) => (7, 100),
     };
     let base = Run { transports: transports.to_vec(), windows, window_ms, ..Run::default() };
     let part = |tests: &[&'static str], sizes: &[usize]| Run {
