@@ -2,7 +2,7 @@
 
 use idcperf::record::Record;
 
-use super::figures::{MINI_OS_CYCLES, Place, latest};
+use super::figures::{MINI_OS_CYCLES, Place, latest, style::of_series};
 
 /// One line of the table.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,10 +31,10 @@ impl<'a> Here<'a> {
         self.records.iter().copied().find(|r| r.test == test && r.series == series && r.size == Some(size))
     }
 
-    /// How many times the time of `own` the time of `other` is: of the medians, and of the least.
+    /// How many times the time of `own` the time of `other` is: of the least, and of the medians.
     fn ratio(&self, test: &str, own: &str, other: &str, size: u64) -> Option<(f64, f64)> {
         let (own, other) = (self.find(test, own, size)?, self.find(test, other, size)?);
-        Some((other.median() / own.median(), other.least() / own.least()))
+        Some((other.least() / own.least(), other.median() / own.median()))
     }
 
     /// The smallest ratio over some sizes.
@@ -55,14 +55,25 @@ impl<'a> Here<'a> {
         (test, sizes, what): (&str, &[u64], &str),
         least: f64,
     ) -> Option<Outcome> {
-        let (median, best) = self.worst(test, own, other, sizes)?;
+        let (least_ratio, median) = self.worst(test, own, other, sizes)?;
         Some(Outcome {
-            goal: format!("{}, {what}: {own} at least {least}x {other}", self.words),
-            measured: format!("{median:.2}x (of the least: {best:.2}x)"),
-            hit: Some(median >= least),
+            goal: format!(
+                "{}, {what}: {} at least {least:.3}x as fast as {}",
+                self.words,
+                name(own),
+                name(other)
+            )
+            .replace(".000x", "x")
+            .replace("00x", "x"),
+            measured: format!("{least_ratio:.2}x (of medians: {median:.2}x)"),
+            hit: Some(least_ratio >= least),
             command: self.command(),
         })
     }
+}
+
+fn name(series: &str) -> String {
+    of_series(series).1
 }
 
 /// All goals that these results say something about.
@@ -116,7 +127,7 @@ fn domains(here: &Here<'_>, outcomes: &mut Vec<Outcome>) {
     let sizes = [16, 64, 256, 512, 1024, 4096, 16_384, 65_536];
     let apart = |size: &u64| {
         let (there, back) = (here.find("stream", "idc", *size)?, here.find("back", "idc", *size)?);
-        Some((back.median() / there.median(), *size))
+        Some((back.least() / there.least(), *size))
     };
     let far = |ratio: f64| ratio.max(1.0 / ratio);
     if let Some((ratio, size)) = sizes.iter().filter_map(apart).max_by(|a, b| far(a.0).total_cmp(&far(b.0))) {
@@ -205,14 +216,15 @@ fn library_os(records: &[Record], outcomes: &mut Vec<Outcome>) {
     let with_idc = [&kernel[..], &["crates/idc"]].concat();
     for (test, goal, names, most) in [
         ("lines", "trusted lines of hello at most 4,000", &kernel[..], 4000.0),
-        ("lines", "with IDC, threads and entropy at most 7,000", &with_idc, 7000.0),
-        ("unsafe", "lines with `unsafe` at most 150", &with_idc, 150.0),
+        ("lines", "trusted lines with IDC, threads and entropy at most 7,000", &with_idc, 7000.0),
+        ("unsafe", "lines with `unsafe` at most 150", &kernel, 150.0),
     ] {
         if let Some(lines) = sum(test, names) {
             outcomes.push(Outcome {
                 goal: goal.to_owned(),
-                measured: format!("{lines} lines in all of {}, whether linked or not", names.join(", ")),
-                hit: Some(lines <= most),
+                measured: format!("at most {lines}: all of {}, linked or not", names.join(", ")),
+                // More than what is linked into an image, so it can prove the goal but not refute it.
+                hit: (lines <= most).then_some(true),
                 command: "casemate bench --only size".to_owned(),
             });
         }

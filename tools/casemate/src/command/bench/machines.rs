@@ -105,6 +105,8 @@ struct Collector<'a> {
     mode: Option<Mode>,
     bar: ProgressBar,
     rest: Vec<u8>,
+    /// Of the run that is underway, if its results have a name of their own.
+    name: Option<&'static str>,
     failed: Option<anyhow::Error>,
 }
 
@@ -115,7 +117,7 @@ impl<'a> Collector<'a> {
             None => section.place().to_owned(),
         };
         let bar = ui.bar(runs.iter().map(Run::results).sum(), what);
-        Self { sink, section, mode, bar, rest: Vec::new(), failed: None }
+        Self { sink, section, mode, bar, rest: Vec::new(), name: None, failed: None }
     }
 
     fn line(&mut self, line: &str) -> anyhow::Result<()> {
@@ -124,6 +126,9 @@ impl<'a> Collector<'a> {
             .with_context(|| format!("idcperf printed `{line}`"))?;
         record.place = self.section.place().to_owned();
         record.mode = self.mode.map(|mode| mode.to_string()).unwrap_or_default();
+        if let Some(name) = self.name {
+            name.clone_into(&mut record.test);
+        }
         // What counts is the machine under it all.
         record.load = load();
         let mode = self.mode.map(|mode| format!(" --mode {mode}")).unwrap_or_default();
@@ -156,6 +161,7 @@ fn hosted(workspace: &Workspace, effort: Effort, sink: &mut Sink, ui: &Ui) -> an
     }
     let mut collector = Collector::new(sink, Section::Hosted, None, &runs, ui);
     for run in &runs {
+        collector.name = run.name;
         let mut child = Command::new(&program)
             .args(run.arguments())
             .stdout(Stdio::piped())
@@ -328,6 +334,7 @@ impl First<'_> {
         );
         let limit = Some(self.bed.limits().scale(LIMIT));
         let mut errors = Vec::new();
+        collector.name = run.name;
         let status = self.bed.run(&["/bin/sh", "-c", &script], &[], limit, |stream, piece| match stream {
             Stream::Stderr => errors.extend_from_slice(piece),
             _ => collector.piece(piece),

@@ -141,10 +141,15 @@ fn measure(options: &cli::Bench, ui: &Ui) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// When something cannot be built or run.
-pub fn quick(workspace: &Workspace, path: PathBuf, ui: &Ui) -> anyhow::Result<Vec<Record>> {
+pub fn quick(
+    workspace: &Workspace,
+    bed: &cli::BedArgs,
+    path: PathBuf,
+    ui: &Ui,
+) -> anyhow::Result<Vec<Record>> {
     let mut sink = Sink::create(path)?;
     let sections = [Section::Hosted, Section::Libos];
     let modes = [testbed::proto::Mode::Pv];
-    machines::run(workspace, &cli::BedArgs::default(), &sections, &modes, Effort::Quick, &mut sink, ui)?;
+    machines::run(workspace, bed, &sections, &modes, Effort::Quick, &mut sink, ui)?;
     Ok(sink.records)
 }

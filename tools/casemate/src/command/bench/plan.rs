@@ -49,6 +49,8 @@ pub enum Effort {
 /// One run of `idcperf`.
 #[derive(Clone, Debug, Default)]
 pub struct Run {
+    /// Other name for the results, so that a figure has results of one run only.
+    pub name: Option<&'static str>,
     pub transports: Vec<&'static str>,
     pub tests: Vec<&'static str>,
     pub sizes: Vec<usize>,
@@ -128,10 +130,10 @@ pub fn runs(section: Section, effort: Effort) -> Vec<Run> {
     };
     let hosted = section == Section::Hosted;
     let (windows, window_ms) = match (quick, hosted) {
-        (true, true) => (9, 10),
-        (true, false) => (7, 40),
-        (false, true) => (15, 20),
-        (false, false) => (7, 100),
+        (true, true) => (15, 8),
+        (true, false) => (9, 40),
+        (false, true) => (25, 8),
+        (false, false) => (9, 80),
     };
     let base = Run { transports: transports.to_vec(), windows, window_ms, ..Run::default() };
     let part = |tests: &[&'static str], sizes: &[usize]| Run {
@@ -150,7 +152,11 @@ pub fn runs(section: Section, effort: Effort) -> Vec<Run> {
                 transports: few(transports),
                 ..part(&["stream", "back", "roundtrip", "latency"], &[16, 4096])
             },
-            Run { transports: vec!["idc"], ..part(&["stream"], &[127, 128, 511, 512, 16_384, 16_385]) },
+            Run {
+                name: Some("ring"),
+                transports: vec!["idc"],
+                ..part(&["stream"], &[127, 128, 511, 512, 16_384, 16_385])
+            },
             Run {
                 transports: vec!["idc"],
                 counts: if hosted { vec![20_000, 40_000, 80_000] } else { vec![2000, 4000, 8000] },
@@ -167,12 +173,17 @@ pub fn runs(section: Section, effort: Effort) -> Vec<Run> {
     if hosted {
         parked.extend(["iceoryx2", "eventfd"]);
     }
+    let ring = |sizes: &[usize]| Run {
+        name: Some("ring"),
+        transports: geometry.to_vec(),
+        ..part(&["stream"], sizes)
+    };
     vec![
         part(tests, sizes),
         Run { transports: latency, ..part(&["latency"], &[16]) },
         Run { transports: parked, windows: windows.min(7), ..part(&["parked"], &[16]) },
-        Run { transports: geometry.to_vec(), ..part(&["stream"], &SMALL) },
-        Run { transports: geometry.to_vec(), ..part(&["stream"], large) },
+        ring(&SMALL),
+        ring(large),
         Run {
             transports: fanned.to_vec(),
             connections: if hosted {

@@ -18,7 +18,7 @@ made by `casemate bench report` from results that `casemate bench` has measured;
 (`tools/casemate/src/command/bench/reasons.rs`).
 
 **How to read it.** Transports take turns in short windows of one run, so that whatever else the machine does hits all
-alike; numbers are medians of these windows, with the least beside them. Xen runs in QEMU without virtualisation
+alike; every number is the least of these windows with the median beside it, since load only ever adds time. Xen runs in QEMU without virtualisation
 hardware: every instruction of the domains is emulated, so *only ratios within one run mean anything there*. A system
 call of a PV guest costs about 13 us and a hypercall 6 us (PV) or 50 to 100 us (PVH) under this emulation, so part of
 what a library-OS domain gains is the switch into a kernel that it does not make. dom0 has one processor
@@ -64,6 +64,7 @@ pub fn markdown(records: &[Record], drawn: &[Drawn]) -> String {
     for place in Place::all(records) {
         for (test, title) in [
             ("stream", "one way"),
+            ("ring", "one way, rings of different make"),
             ("back", "one way, to dom0"),
             ("roundtrip", "round trip, both active"),
             ("parked", "round trip, both asleep before it"),
@@ -102,7 +103,7 @@ fn table(records: &[Record], place: &Place, test: &str, title: &str) -> String {
         }
     }
     let mut out = format!(
-        "\n### {}: {title}\n`{}`; median (least); for IDC and vchan events and hypercalls for a message.\n\n|",
+        "\n### {}: {title}\n`{}`; least (median) of the windows; for IDC and vchan events and hypercalls for a message.\n\n|",
         place.words(),
         first.command
     );
@@ -121,7 +122,7 @@ fn table(records: &[Record], place: &Place, test: &str, title: &str) -> String {
                     (Some(events), Some(all)) => format!(", {events:.3} / {all:.3}"),
                     _ => String::new(),
                 };
-                format!("{} ({}){counts}", Unit::Time.text(r.median()), Unit::Time.text(r.least()))
+                format!("{} ({}){counts}", Unit::Time.text(r.least()), Unit::Time.text(r.median()))
             });
             let _ = write!(out, " {} |", text.unwrap_or_default());
         }

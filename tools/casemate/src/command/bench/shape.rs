@@ -56,7 +56,7 @@ pub fn judge(records: &[Record]) -> Vec<Verdict> {
             add(ratio <= LINEAR, format!("time for each message, whatever their number, within {ratio:.2}x"));
         }
         for (short, long) in STEPS {
-            let of = |size| here.iter().rev().find(|r| r.test == "stream" && r.size == Some(size));
+            let of = |size| here.iter().rev().find(|r| r.test == "ring" && r.size == Some(size));
             if let (Some(short_one), Some(long_one)) = (of(short), of(long)) {
                 let ratio = long_one.least() / short_one.least();
                 add(ratio <= JUMP, format!("time from {short} to {long} bytes changes {ratio:.2}x"));
@@ -89,10 +89,10 @@ mod tests {
 
     #[test]
     fn a_jump_where_inline_ends_is_seen() {
-        let short = record("stream", 127, &[20.0, 90.0]);
-        assert_eq!(holds(&[short.clone(), record("stream", 128, &[29.0])]), [true]);
-        assert_eq!(holds(&[short.clone(), record("stream", 128, &[31.0])]), [false]);
-        let other = Record { series: "idc:paper=32".to_owned(), ..record("stream", 128, &[900.0]) };
+        let short = record("ring", 127, &[20.0, 90.0]);
+        assert_eq!(holds(&[short.clone(), record("ring", 128, &[29.0])]), [true]);
+        assert_eq!(holds(&[short.clone(), record("ring", 128, &[31.0])]), [false]);
+        let other = Record { series: "idc:paper=32".to_owned(), ..record("ring", 128, &[900.0]) };
         assert!(holds(&[short, other]).is_empty(), "the paper's own geometry may jump");
     }
 }

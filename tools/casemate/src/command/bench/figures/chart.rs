@@ -130,8 +130,11 @@ impl Axis {
         let (least, most) = if least <= most { (least, most) } else { (0.0, 1.0) };
         match self.scale {
             Scale::Plain => {
-                let step = nice_step(most.max(1e-9) / 6.0);
-                let end = (most * 1.04 / step).ceil() * step;
+                let step = match self.unit {
+                    Unit::Bytes => 2f64.powf((most.max(1.0) / 6.0).log2().ceil()),
+                    _ => nice_step(most.max(1e-9) / 6.0),
+                };
+                let end = (most / step).ceil() * step;
                 (0.0, end, (0..).map(|i| f64::from(i) * step).take_while(|v| *v <= end).collect())
             }
             Scale::Log if self.unit == Unit::Bytes || self.unit == Unit::Mebibytes => {
@@ -236,7 +239,7 @@ impl Chart {
             .bold_line_style(RGBColor(222, 222, 222))
             .light_line_style(RGBColor(255, 255, 255).mix(0.0))
             .axis_style(ShapeStyle::from(grey).stroke_width(scale))
-            .x_labels(if self.columns { 0 } else { 30 })
+            .x_labels(30)
             .y_labels(30)
             .x_desc(self.x.label.clone())
             .y_desc(self.y.label.clone())
@@ -304,21 +307,22 @@ impl Chart {
 
 /// The average of each square of pixels.
 fn smooth(pixels: &[u8]) -> Vec<u8> {
-    let (width, n) = (SIZE.0 * OVERSAMPLING, OVERSAMPLING);
-    let mut out = Vec::with_capacity((SIZE.0 * SIZE.1 * 3) as usize);
-    for y in 0..SIZE.1 {
-        for x in 0..SIZE.0 {
-            for channel in 0..3 {
-                let squares = (0..n).flat_map(|dy| (0..n).map(move |dx| (dx, dy)));
-                let sum: u32 = squares
-                    .filter_map(|(dx, dy)| {
-                        pixels.get((((y * n + dy) * width + x * n + dx) * 3 + channel) as usize)
-                    })
-                    .map(|p| u32::from(*p))
-                    .sum();
-                out.push((sum / (n * n)) as u8);
+    let n = OVERSAMPLING as usize;
+    let (width, row) = (SIZE.0 as usize, (SIZE.0 * OVERSAMPLING * 3) as usize);
+    let mut out = Vec::with_capacity(width * SIZE.1 as usize * 3);
+    let mut sums = vec![0u16; width * 3];
+    for rows in pixels.chunks_exact(row * n) {
+        sums.fill(0);
+        for row in rows.chunks_exact(row) {
+            for (sum, square) in sums.chunks_exact_mut(3).zip(row.chunks_exact(3 * n)) {
+                for pixel in square.chunks_exact(3) {
+                    for (sum, channel) in sum.iter_mut().zip(pixel) {
+                        *sum += u16::from(*channel);
+                    }
+                }
             }
         }
+        out.extend(sums.iter().map(|sum| (usize::from(*sum) / (n * n)) as u8));
     }
     out
 }
@@ -357,6 +361,14 @@ mod tests {
         }
         let (first, last, _) = axis(Unit::Time, Scale::Log).range([f64::NAN, 0.0].into_iter());
         assert!(first.is_finite() && last.is_finite());
+    }
+
+    #[test]
+    fn smoothing_keeps_size_and_flat_colours() {
+        let pixels: Vec<u8> = [10, 20, 30].repeat((SIZE.0 * SIZE.1 * OVERSAMPLING * OVERSAMPLING) as usize);
+        let smoothed = smooth(&pixels);
+        assert_eq!(smoothed.len(), (SIZE.0 * SIZE.1 * 3) as usize);
+        assert!(smoothed.chunks(3).all(|pixel| pixel == [10, 20, 30]));
     }
 
     #[test]

@@ -115,7 +115,7 @@ fn caption(place: &Place, records: &[&Record], what: &str) -> String {
     format!("{}{emulated}; {what}{load}", place.words())
 }
 
-const MEDIANS: &str = "medians, bars from the least to the third quartile";
+const LEAST: &str = "least of the windows, bars up to the median";
 
 /// One line for each series in the order of their first appearance; `point` gives x, y and how y comes from a sample.
 fn lines(
@@ -136,8 +136,8 @@ fn lines(
                 records.iter().filter(|r| r.series == name).filter_map(|r| Some((point(r)?, *r))).collect();
             own.sort_by(|a, b| a.0.total_cmp(&b.0));
             let (color, label) = of_series(name);
-            let points = own.iter().map(|(x, r)| (*x, value(r, r.median()))).collect();
-            let spread = |(x, r): &(f64, &Record)| (*x, value(r, r.least()), value(r, r.quantile(0.75)));
+            let points = own.iter().map(|(x, r)| (*x, value(r, r.least()))).collect();
+            let spread = |(x, r): &(f64, &Record)| (*x, value(r, r.least()), value(r, r.median()));
             let spreads = own.iter().map(spread).collect();
             Line { label, color, dashed: false, marked: true, points, spreads }
         })
@@ -165,8 +165,6 @@ fn plain(label: &str, unit: Unit) -> Axis {
     Axis { label: label.to_owned(), unit, scale: Scale::Plain }
 }
 
-const GEOMETRY: [&str; 6] = ["idc", "idc:pages=1", "idc:paper=8", "idc:paper=32", "idc:paper=128", "tcp"];
-
 fn of_place(records: &[Record], place: &Place) -> Vec<Chart> {
     let slug = place.slug();
     let chart = |name: &str, title: &str, caption: String, x: Axis, y: Axis, lines: Vec<Line>| {
@@ -182,7 +180,7 @@ fn of_place(records: &[Record], place: &Place) -> Vec<Chart> {
         charts.push(chart(
             "fig3-transactions",
             "Time against the number of transactions of 4 KiB (the paper's figure 3)",
-            caption(place, &counted, MEDIANS),
+            caption(place, &counted, LEAST),
             log("transactions", Unit::Number),
             log("time", Unit::Time),
             lines(&counted, messages, total),
@@ -190,24 +188,19 @@ fn of_place(records: &[Record], place: &Place) -> Vec<Chart> {
     }
 
     let (streamed, back) = (of_test(records, place, "stream"), of_test(records, place, "back"));
-    let unusual = |r: &Record| GEOMETRY[1..5].contains(&r.series.as_str());
-    let usual: Vec<_> = streamed.iter().copied().filter(|r| !unusual(r)).collect();
-    // Of the sizes of the figures of geometry only some have all transports.
-    let powers = |r: &&Record| r.size.is_some_and(|size| size.is_power_of_two() && size >= 16);
-    let usual: Vec<_> = usual.into_iter().filter(powers).collect();
-    if usual.len() > 1 {
+    if streamed.len() > 1 {
         charts.push(chart(
             "throughput",
             "Throughput against the size of a message, one way",
-            caption(place, &usual, MEDIANS),
+            caption(place, &streamed, LEAST),
             log("bytes in a message", Unit::Bytes),
             log("bytes per second", Unit::Rate),
-            lines(&usual, size, rate),
+            lines(&streamed, size, rate),
         ));
     }
     if back.len() > 1 {
         let same = |r: &&Record| back.iter().any(|b| b.series == r.series && b.size == r.size);
-        let there: Vec<_> = usual.iter().copied().filter(same).collect();
+        let there: Vec<_> = streamed.iter().copied().filter(same).collect();
         let mut both = lines(&there, size, rate);
         for line in lines(&back, size, rate) {
             both.push(Line { dashed: true, marked: false, spreads: Vec::new(), ..line });
@@ -218,26 +211,25 @@ fn of_place(records: &[Record], place: &Place) -> Vec<Chart> {
         charts.push(chart(
             "fig4-direction",
             "Throughput in both directions (the paper's figure 4)",
-            caption(place, &there, "solid from dom0, broken to dom0; medians"),
+            caption(place, &there, "solid from dom0, broken to dom0; least of the windows"),
             log("bytes in a message", Unit::Bytes),
             log("bytes per second", Unit::Rate),
             both,
         ));
     }
 
-    let geometry: Vec<_> =
-        streamed.iter().copied().filter(|r| GEOMETRY.contains(&r.series.as_str())).collect();
+    let rings = of_test(records, place, "ring");
     for (name, title, sizes) in [
         ("fig5-ring-small", "Ring and size of a small write (the paper's figure 5)", 1..=1024),
         ("fig6-ring-large", "Ring and size of a large write (the paper's figure 6)", 1024..=131_072),
     ] {
         let some: Vec<_> =
-            geometry.iter().copied().filter(|r| r.size.is_some_and(|size| sizes.contains(&size))).collect();
-        if some.iter().any(|r| unusual(r)) {
+            rings.iter().copied().filter(|r| r.size.is_some_and(|size| sizes.contains(&size))).collect();
+        if some.len() > 1 {
             charts.push(chart(
                 name,
                 title,
-                caption(place, &some, MEDIANS),
+                caption(place, &some, LEAST),
                 log("bytes in a write", Unit::Bytes),
                 log("time for each write", Unit::Time),
                 lines(&some, size, nanos),
@@ -250,7 +242,7 @@ fn of_place(records: &[Record], place: &Place) -> Vec<Chart> {
         charts.push(chart(
             "fig7-roundtrip",
             "Round trip against size (the paper's figure 7)",
-            caption(place, &trips, MEDIANS),
+            caption(place, &trips, LEAST),
             log("bytes each way", Unit::Bytes),
             log("time for a round trip", Unit::Time),
             lines(&trips, size, nanos),
@@ -276,7 +268,7 @@ fn of_place(records: &[Record], place: &Place) -> Vec<Chart> {
         charts.push(chart(
             "channels",
             "Many channels in use at once, 64 bytes there and back on each in turn",
-            caption(place, &fans, MEDIANS),
+            caption(place, &fans, LEAST),
             log("channels", Unit::Number),
             log("time for a message there and back", Unit::Time),
             lines(&fans, |r| r.connections.map(|c| c as f64), nanos),
@@ -342,7 +334,7 @@ fn images(records: &[Record]) -> Option<Chart> {
     Some(Chart {
         name: "image-size".to_owned(),
         title: "Size of stripped images".to_owned(),
-        caption: "Mini-OS from an earlier study with the same compiler flags for size".to_owned(),
+        caption: "Mini-OS from an earlier study with the same purpose".to_owned(),
         x: plain("", Unit::Number),
         y: plain("bytes of the file", Unit::Bytes),
         lines,
