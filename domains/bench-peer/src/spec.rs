@@ -15,6 +15,8 @@ pub struct Options {
     pub batch: usize,
     /// For `vchan`: bytes of each ring.
     pub ring: usize,
+    /// For `tcp`: let the kernel gather small messages of a stream (no `TCP_NODELAY`).
+    pub nagle: bool,
     /// For `iceoryx2`: look again and again in place of waiting.
     pub polls: bool,
 }
@@ -22,7 +24,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         let config = Config::default().with_max_message(MESSAGE_MAX);
-        Options { config, batch: 1, ring: 64 << 10, polls: false }
+        Options { config, batch: 1, ring: 64 << 10, nagle: false, polls: false }
     }
 }
 
@@ -49,6 +51,7 @@ impl Options {
                 }
                 ("idc", "batch") => options.batch = number()?.max(1),
                 ("vchan", "ring") => options.ring = number()?,
+                ("tcp", "nagle") => options.nagle = true,
                 ("iceoryx2", "poll") => options.polls = true,
                 _ => return Err(format!("`{name}` has no option `{key}`")),
             }
@@ -69,6 +72,7 @@ mod tests {
         assert_eq!(Options::parse("idc:paper=8").unwrap().1.config.slots, 8);
         assert_eq!(Options::parse("vchan:ring=2048").unwrap().1.ring, 2048);
         assert_eq!(Options::parse("tcp").unwrap(), ("tcp", Options::default()));
+        assert!(Options::parse("tcp:nagle").unwrap().1.nagle);
         for bad in ["tcp:pages=1", "idc:pages", "idc:pages=x", "vchan:nospin", "idc:"] {
             assert!(Options::parse(bad).is_err(), "{bad}");
         }

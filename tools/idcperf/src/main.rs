@@ -28,7 +28,7 @@ use crate::{measure::Test, site::Site, spec::Spec};
 /// domains `vchan` (Xen's libxenvchan).
 ///
 /// Options of `idc`: `nospin`, `pages=N`, `paper=N` (one page in N slots), `pool=N` (pool pages), `batch=N` (so many
-/// messages in one `send_batch`). Of `vchan`: `ring=BYTES`. Of `iceoryx2`: `poll` (does not wait for events).
+/// messages in one `send_batch`). Of `tcp`: `nagle` (no `TCP_NODELAY`). Of `vchan`: `ring=BYTES`. Of `iceoryx2`: `poll` (does not wait for events).
 #[derive(Debug, Parser)]
 #[command(name = "idcperf", version)]
 struct Cli {

@@ -66,6 +66,9 @@ pub struct Plan {
 /// Round trips in a window when both sides sleep before each.
 const PARKED_TRIPS: usize = 20;
 
+/// Least bytes in a window of a stream, within reason.
+const STRIDE: usize = 1 << 20;
+
 /// Attempts at one number of messages before it is believed that they fill a window.
 const ATTEMPTS: usize = 4;
 
@@ -235,8 +238,13 @@ fn fill(
     condition: Condition,
     message: &mut [u8],
 ) -> anyhow::Result<usize> {
-    let Condition { test, connections, .. } = condition;
-    let mut count = 1;
+    let Condition { test, size, connections, .. } = condition;
+    // A stream has to come into its stride: the first message may have to wake the other side, which can take as long as
+    // thousands of further ones.
+    let mut count = match test {
+        Test::Stream | Test::Back => (STRIDE / size.max(1)).clamp(16, 4096),
+        _ => 4,
+    };
     loop {
         let mut shortest = Duration::MAX;
         for _ in 0..ATTEMPTS {
@@ -248,7 +256,7 @@ fn fill(
         }
         let growth = plan.window.as_secs_f64() / shortest.as_secs_f64().max(1e-9);
         if growth <= 4.0 {
-            return Ok((count as f64 * growth).ceil() as usize);
+            return Ok((count as f64 * growth.max(1.0)).ceil() as usize);
         }
         // A few messages take longer for each than many.
         count = (count as f64 * growth.min(16.0) / 2.0).ceil() as usize;

@@ -120,7 +120,7 @@ pub trait Waiting {
 pub fn offer(spec: &Spec, site: &Site, name: &str, longest: usize) -> anyhow::Result<Box<dyn Waiting>> {
     Ok(match spec.kind {
         Kind::Idc => Box::new(idc::Offer::new(spec, site, name)?),
-        Kind::Tcp => Box::new(socket::TcpOffer::new(site)?),
+        Kind::Tcp => Box::new(socket::TcpOffer::new(spec, site)?),
         Kind::Unix => Box::new(socket::UnixOffer::new(&site.folder(name)?.join("unix"))?),
         Kind::Pipe => {
             site.folder(name)?;
@@ -140,7 +140,7 @@ pub fn offer(spec: &Spec, site: &Site, name: &str, longest: usize) -> anyhow::Re
 pub fn join(spec: &Spec, site: &Site, address: &str) -> anyhow::Result<Box<dyn Transport>> {
     Ok(match spec.kind {
         Kind::Idc => Box::new(idc::join(spec, site, address)?),
-        Kind::Tcp => Box::new(socket::join_tcp(address)?),
+        Kind::Tcp => Box::new(socket::join_tcp(spec, address)?),
         Kind::Unix => Box::new(socket::join_unix(address)?),
         Kind::Pipe => Box::new(socket::join_pipe(address)?),
         Kind::Vchan => Box::new(vchan::join(spec, site, address)?),

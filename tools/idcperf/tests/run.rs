@@ -16,7 +16,8 @@ fn results(args: &[&str]) -> Vec<Record> {
 
 #[test]
 fn every_test_gives_a_result_for_every_transport() {
-    let transports = ["idc", "idc:pages=1:nospin:batch=4", "idc:paper=32", "tcp", "unix", "pipe"];
+    let transports =
+        ["idc", "idc:pages=1:nospin:batch=4", "idc:paper=32", "tcp", "tcp:nagle", "unix", "pipe"];
     let tests = ["stream", "back", "roundtrip", "parked", "latency", "count", "fan"];
     let common = ["--transport", &transports.join(","), "--connections=3", "--count=50"];
     let of =

@@ -92,6 +92,7 @@ fn hosted(here: &Here<'_>, outcomes: &mut Vec<Outcome>) {
     let small = ("stream", &[16, 64][..], "16 to 64 B one way");
     let one = |size: &'static [u64], what| ("stream", size, what);
     outcomes.extend(here.faster("idc", "tcp", small, 25.0));
+    outcomes.extend(here.faster("idc", "tcp:nagle", small, 25.0));
     outcomes.extend(here.faster("idc", "unix", small, 20.0));
     outcomes.extend(here.faster("idc", "iceoryx2:poll", small, 10.0));
     outcomes.extend(here.faster("idc", "tcp", one(&[4096], "4 KiB one way"), 6.0));
@@ -118,7 +119,9 @@ fn domains(here: &Here<'_>, outcomes: &mut Vec<Outcome>) {
     const SAME: &str = "idc:pages=16";
     let one = |size: &'static [u64], what| ("stream", size, what);
     outcomes.extend(here.faster("idc", "tcp", one(&SMALL, "16 to 512 B one way"), 10.0));
+    outcomes.extend(here.faster("idc", "tcp:nagle", one(&SMALL, "16 to 512 B one way"), 10.0));
     outcomes.extend(here.faster("idc", "tcp", one(&[65_536], "64 KiB one way"), 4.0));
+    outcomes.extend(here.faster("idc", "tcp:nagle", one(&[65_536], "64 KiB one way"), 4.0));
     outcomes.extend(here.faster("idc", "tcp", ("roundtrip", &[16], "round trip of 16 B"), 3.0));
     outcomes.extend(here.faster(SAME, VCHAN, one(&SMALL, "16 to 512 B one way"), 3.0));
     outcomes.extend(here.faster(SAME, VCHAN, one(&[4096], "4 KiB one way"), 1.3));

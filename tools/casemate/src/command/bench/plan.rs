@@ -109,15 +109,15 @@ pub fn runs(section: Section, effort: Effort) -> Vec<Run> {
     let quick = effort == Effort::Quick;
     let (transports, geometry, counted, fanned): (&[_], &[_], &[_], &[_]) = match section {
         Section::Hosted => (
-            &["idc", "tcp", "unix", "pipe", "iceoryx2:poll", "copy"],
-            &["idc", "idc:pages=1", "idc:paper=8", "idc:paper=32", "idc:paper=128", "tcp"],
-            &["idc", "tcp", "unix"],
+            &["idc", "tcp", "tcp:nagle", "unix", "pipe", "iceoryx2:poll", "copy"],
+            &["idc", "idc:pages=1", "idc:paper=8", "idc:paper=32", "idc:paper=128", "tcp:nagle"],
+            &["idc", "tcp", "tcp:nagle", "unix"],
             &["idc:pages=1", "unix", "tcp"],
         ),
         Section::Linux => (
-            &["idc", "idc:pages=16", "vchan:ring=65536", "tcp"],
-            &["idc", "idc:pages=1", "idc:paper=8", "idc:paper=32", "idc:paper=128", "tcp"],
-            &["idc", "vchan:ring=65536", "tcp"],
+            &["idc", "idc:pages=16", "vchan:ring=65536", "tcp", "tcp:nagle"],
+            &["idc", "idc:pages=1", "idc:paper=8", "idc:paper=32", "idc:paper=128", "tcp:nagle"],
+            &["idc", "vchan:ring=65536", "tcp", "tcp:nagle"],
             &["idc:pages=1", "tcp"],
         ),
         Section::Libos => (
@@ -165,9 +165,12 @@ pub fn runs(section: Section, effort: Effort) -> Vec<Run> {
             Run { transports: vec!["idc:pages=1"], connections: vec![1, 8], ..part(&["fan"], &[64]) },
         ];
     }
-    let tests: &[_] = if hosted { &["stream", "roundtrip"] } else { &["stream", "back", "roundtrip"] };
+    let streams: &[_] = if hosted { &["stream"] } else { &["stream", "back"] };
+    let mut direct = transports.to_vec();
+    direct.retain(|name| *name != "tcp:nagle");
     let mut latency = transports.to_vec();
-    latency.retain(|name| !matches!(*name, "copy" | "idc:pages=16"));
+    // Gathering is for streams.
+    latency.retain(|name| !matches!(*name, "copy" | "idc:pages=16" | "tcp:nagle"));
     let mut parked = latency.clone();
     parked.retain(|name| *name != "iceoryx2:poll");
     if hosted {
@@ -178,8 +181,9 @@ pub fn runs(section: Section, effort: Effort) -> Vec<Run> {
         transports: geometry.to_vec(),
         ..part(&["stream"], sizes)
     };
-    vec![
-        part(tests, sizes),
+    let mut runs = vec![
+        part(streams, sizes),
+        Run { transports: direct, ..part(&["roundtrip"], sizes) },
         Run { transports: latency, ..part(&["latency"], &[16]) },
         Run { transports: parked, windows: windows.min(7), ..part(&["parked"], &[16]) },
         ring(&SMALL),
@@ -196,10 +200,19 @@ pub fn runs(section: Section, effort: Effort) -> Vec<Run> {
         Run {
             transports: counted.to_vec(),
             windows: 5,
-            counts: powers_of_ten(3, if hosted { 8 } else { 6 }),
+            counts: powers_of_ten(3, 6),
             ..part(&["count"], &[4096])
         },
-    ]
+        // The paper's number, which only this transport reaches in some minutes.
+        Run {
+            transports: if hosted { vec!["idc"] } else { Vec::new() },
+            windows: 3,
+            counts: powers_of_ten(7, 8),
+            ..part(&["count"], &[4096])
+        },
+    ];
+    runs.retain(|run| !run.transports.is_empty());
+    runs
 }
 
 fn powers_of_ten(first: u32, last: u32) -> Vec<usize> {

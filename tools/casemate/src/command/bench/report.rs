@@ -25,6 +25,9 @@ what a library-OS domain gains is the switch into a kernel that it does not make
 (`dom0_max_vcpus=1 dom0_vcpus_pin`) and the guest the other one (`cpus=\"1\"`). The *load* beside a figure is the average
 over a minute on the machine under it all, which has two processors: above 2, something else was running.
 
+TCP comes twice: with `TCP_NODELAY`, each write a packet, as for request and reply; and gathering writes (Nagle), the
+better one for streams of small messages.
+
 A *hypercall for a message* is counted by IDC itself: an event is one, a sleep at least one.
 ";
 
@@ -54,7 +57,7 @@ pub fn markdown(records: &[Record], drawn: &[Drawn]) -> String {
             }
         }
     }
-    out.push_str("\n");
+    out.push('\n');
     out.push_str(reasons::NOT_HERE);
     out.push_str("\n## Figures\n");
     for Drawn { name, title } in drawn {

@@ -225,6 +225,8 @@ impl Chart {
         let (left, right, x_ticks) = self.x.range(all().map(|p| p.0));
         let spreads = self.lines.iter().flat_map(|line| &line.spreads).flat_map(|s| [s.1, s.2]);
         let (bottom, top, y_ticks) = self.y.range(all().map(|p| p.1).chain(spreads));
+        let x_ticks = if self.columns { Vec::new() } else { x_ticks };
+        let right = if self.columns { right + 1.0 } else { right };
         let mapped =
             |axis: &Axis, ticks: Vec<f64>| ticks.into_iter().map(|t| axis.map(t)).collect::<Vec<_>>();
         let mut chart = ChartBuilder::on(&inner)

@@ -92,7 +92,7 @@ impl Place {
 }
 
 /// Of repeated measurements the last one.
-pub fn latest<'a>(records: &'a [Record]) -> impl Iterator<Item = &'a Record> {
+pub fn latest(records: &[Record]) -> impl Iterator<Item = &Record> {
     records
         .iter()
         .enumerate()
