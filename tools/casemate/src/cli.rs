@@ -372,6 +372,9 @@ pub struct Bench {
     /// Only these parts.
     #[arg(long, value_delimiter = ',', value_name = "PART")]
     pub only: Vec<BenchSection>,
+    /// Only these tests: stream, back, roundtrip, latency, parked, ring, fan, count.
+    #[arg(long, value_delimiter = ',', value_name = "TEST")]
+    pub test: Vec<String>,
     /// Only this kind of guest; with --quick it is PV otherwise.
     #[arg(long, value_enum)]
     pub mode: Option<ModeArg>,

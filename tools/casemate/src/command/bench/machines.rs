@@ -56,7 +56,7 @@ pub fn run(
     options: &BedArgs,
     sections: &[Section],
     modes: &[Mode],
-    effort: Effort,
+    amount: &Amount,
     sink: &mut Sink,
     ui: &Ui,
 ) -> anyhow::Result<()> {
@@ -65,7 +65,7 @@ pub fn run(
         boot::sizes(workspace, sink, ui)?;
     }
     if wanted(Section::Hosted) {
-        hosted(workspace, effort, sink, ui)?;
+        hosted(workspace, amount, sink, ui)?;
     }
     if !(wanted(Section::Boot) || wanted(Section::Linux) || wanted(Section::Libos)) {
         return Ok(());
@@ -79,18 +79,33 @@ pub fn run(
         Programs { idcperf: workspace.static_program(IDCPERF, ui)?, vchan: build_vchan(workspace)? };
     let bed = session::open_with_xen(workspace, options, DOMAINS_MIB, &PINNED, ui)?;
     if wanted(Section::Boot) {
-        boot::cycles(&bed, &images, effort, sink, ui)?;
+        boot::cycles(&bed, &images, amount.effort, sink, ui)?;
     }
     for mode in modes {
         if wanted(Section::Linux) {
-            linux(&bed, &programs, *mode, effort, sink, ui)?;
+            linux(&bed, &programs, *mode, amount, sink, ui)?;
         }
         if wanted(Section::Libos) {
-            libos(&bed, &programs, &images, *mode, effort, sink, ui)?;
+            libos(&bed, &programs, &images, *mode, amount, sink, ui)?;
         }
     }
     bed.shutdown()?;
     Ok(())
+}
+
+/// How much is measured.
+#[derive(Clone, Debug)]
+pub struct Amount {
+    /// In general.
+    pub effort: Effort,
+    /// Names of results; all if none is named.
+    pub tests: Vec<String>,
+}
+
+impl Amount {
+    fn runs(&self, section: Section) -> Vec<Run> {
+        plan::runs(section, self.effort).into_iter().filter_map(|run| run.restricted(&self.tests)).collect()
+    }
 }
 
 /// The machine's load, as an average over a minute.
@@ -149,13 +164,13 @@ impl<'a> Collector<'a> {
     }
 }
 
-fn hosted(workspace: &Workspace, effort: Effort, sink: &mut Sink, ui: &Ui) -> anyhow::Result<()> {
-    let clang = libclang().filter(|_| effort == Effort::Full);
-    if clang.is_none() && effort == Effort::Full {
+fn hosted(workspace: &Workspace, amount: &Amount, sink: &mut Sink, ui: &Ui) -> anyhow::Result<()> {
+    let clang = libclang().filter(|_| amount.effort == Effort::Full);
+    if clang.is_none() && amount.effort == Effort::Full {
         ui.warn("iceoryx2 is left out: its build needs libclang (install the package libclang-dev)");
     }
     let program = build_hosted(workspace, clang.as_deref(), ui)?;
-    let mut runs = plan::runs(Section::Hosted, effort);
+    let mut runs = amount.runs(Section::Hosted);
     if clang.is_none() {
         runs.iter_mut().for_each(|run| run.transports.retain(|name| !name.starts_with("iceoryx2")));
     }
@@ -240,7 +255,7 @@ fn linux(
     bed: &TestBed,
     programs: &Programs,
     mode: Mode,
-    effort: Effort,
+    amount: &Amount,
     sink: &mut Sink,
     ui: &Ui,
 ) -> anyhow::Result<()> {
@@ -256,7 +271,7 @@ fn linux(
     bar.finish_and_clear();
     let guest = guest?;
     let (address, _) = guest.addresses().context("the guest has no network")?;
-    let runs = plan::runs(Section::Linux, effort);
+    let runs = amount.runs(Section::Linux);
     let mut collector = Collector::new(sink, Section::Linux, Some(mode), &runs, ui);
     for run in &runs {
         let first = First { bed, programs, peer: guest.id(), address: Some(address) };
@@ -289,13 +304,13 @@ fn libos(
     programs: &Programs,
     images: &[Image],
     mode: Mode,
-    effort: Effort,
+    amount: &Amount,
     sink: &mut Sink,
     ui: &Ui,
 ) -> anyhow::Result<()> {
     let image = images.iter().find(|i| i.name == PEER);
     let image = image.with_context(|| format!("there is no image {PEER}"))?;
-    let runs = plan::runs(Section::Libos, effort);
+    let runs = amount.runs(Section::Libos);
     let mut collector = Collector::new(sink, Section::Libos, Some(mode), &runs, ui);
     for run in &runs {
         let mut config = DomainConfig::new(&image.path, mode);

@@ -24,7 +24,10 @@ use anyhow::{Context, ensure};
 use idcperf::record::{self, Record};
 
 pub use self::plan::Section as BenchSection;
-use self::plan::{Effort, Section};
+use self::{
+    machines::Amount,
+    plan::{Effort, Section},
+};
 use crate::{
     cli::{self, BenchAction},
     interrupt::Interrupt,
@@ -116,13 +119,14 @@ fn measure(options: &cli::Bench, ui: &Ui) -> anyhow::Result<ExitCode> {
     };
     let mut sink = Sink::create(path)?;
     let effort = if options.quick { Effort::Quick } else { Effort::Full };
+    let amount = Amount { effort, tests: options.test.clone() };
     let sections = if options.only.is_empty() { Section::ALL.to_vec() } else { options.only.clone() };
     let modes: Vec<_> = match (options.mode, options.quick) {
         (Some(mode), _) => vec![mode.into()],
         (None, true) => vec![testbed::proto::Mode::Pv],
         (None, false) => vec![testbed::proto::Mode::Pv, testbed::proto::Mode::Pvh],
     };
-    machines::run(&workspace, &options.bed, &sections, &modes, effort, &mut sink, ui)?;
+    machines::run(&workspace, &options.bed, &sections, &modes, &amount, &mut sink, ui)?;
     drop(interrupt);
     ensure!(!sink.records.is_empty(), "nothing was measured");
     ui.step(format!("{} results in {}", sink.records.len(), sink.path.display()));
@@ -150,6 +154,7 @@ pub fn quick(
     let mut sink = Sink::create(path)?;
     let sections = [Section::Hosted, Section::Libos];
     let modes = [testbed::proto::Mode::Pv];
-    machines::run(workspace, bed, &sections, &modes, Effort::Quick, &mut sink, ui)?;
+    let amount = Amount { effort: Effort::Quick, tests: Vec::new() };
+    machines::run(workspace, bed, &sections, &modes, &amount, &mut sink, ui)?;
     Ok(sink.records)
 }

@@ -84,6 +84,15 @@ impl Run {
         arguments
     }
 
+    /// Without the tests that are not wanted; all are if none is named.
+    pub fn restricted(mut self, wanted: &[String]) -> Option<Self> {
+        if !wanted.is_empty() {
+            let name = self.name;
+            self.tests.retain(|test| wanted.iter().any(|w| w == name.unwrap_or(test)));
+        }
+        (!self.tests.is_empty()).then_some(self)
+    }
+
     /// Most results that it will have.
     pub fn results(&self) -> u64 {
         let conditions: usize = self
@@ -117,7 +126,7 @@ pub fn runs(section: Section, effort: Effort) -> Vec<Run> {
         Section::Linux => (
             &["idc", "idc:pages=16", "vchan:ring=65536", "tcp", "tcp:nagle"],
             &["idc", "idc:pages=1", "idc:paper=8", "idc:paper=32", "idc:paper=128", "tcp:nagle"],
-            &["idc", "vchan:ring=65536", "tcp", "tcp:nagle"],
+            &["idc", "vchan:ring=65536", "tcp:nagle"],
             &["idc:pages=1", "tcp"],
         ),
         Section::Libos => (
@@ -222,6 +231,19 @@ fn powers_of_ten(first: u32, last: u32) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tests_are_chosen_by_the_name_of_their_results() {
+        let all = runs(Section::Linux, Effort::Full);
+        let of = |names: &[&str]| -> Vec<Run> {
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            all.iter().cloned().filter_map(|run| run.restricted(&names)).collect()
+        };
+        assert_eq!(of(&[]).len(), all.len());
+        assert!(of(&["ring"]).iter().all(|run| run.name == Some("ring")));
+        assert!(of(&["stream"]).iter().all(|run| run.tests == ["stream"] && run.name.is_none()));
+        assert!(of(&["dance"]).is_empty());
+    }
 
     #[test]
     fn every_section_with_two_halves_measures_idc_both_ways() {
