@@ -52,7 +52,7 @@ pub struct Axis {
 /// A line of points from left to right.
 #[derive(Clone, Debug)]
 pub struct Line {
-    /// For the legend.
+    /// For the legend; nothing for a line that is not in it.
     pub label: String,
     /// Its colour.
     pub color: RGBColor,
@@ -284,6 +284,9 @@ impl Chart {
                     ),
                     _ => drop(chart.draw_series(points.iter().map(|p| Cross::new(*p, size, stroke)))?),
                 }
+            }
+            if line.label.is_empty() {
+                continue;
             }
             let key = vec![(legend_x, legend_y + s(8)), (legend_x + s(26), legend_y + s(8))];
             if line.dashed {

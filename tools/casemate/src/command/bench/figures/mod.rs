@@ -81,7 +81,7 @@ impl Place {
             "hosted" => "two Linux processes".to_owned(),
             "dom0-linux" => format!("dom0 and a Linux domU ({mode})"),
             "dom0-libos" => format!("dom0 and a library-OS domain ({mode})"),
-            other => format!("{other} {mode}"),
+            other => format!("{other} {mode}").trim_end().to_owned(),
         }
     }
 
@@ -203,10 +203,9 @@ fn of_place(records: &[Record], place: &Place) -> Vec<Chart> {
         let there: Vec<_> = streamed.iter().copied().filter(same).collect();
         let mut both = lines(&there, size, rate);
         for line in lines(&back, size, rate) {
-            both.push(Line { dashed: true, marked: false, spreads: Vec::new(), ..line });
-        }
-        for line in &mut both {
-            line.label = format!("{}{}", line.label, if line.dashed { ", to dom0" } else { "" });
+            // The colour tells which it is, and the small print what a broken line means.
+            let label = String::new();
+            both.push(Line { label, dashed: true, marked: false, spreads: Vec::new(), ..line });
         }
         charts.push(chart(
             "fig4-direction",
@@ -294,7 +293,7 @@ fn boot(records: &[Record]) -> Option<Chart> {
     if found.len() < 2 {
         return None;
     }
-    let place = Place { place: "domains".to_owned(), mode: String::new() };
+    let place = Place { place: "domains of the library OS".to_owned(), mode: String::new() };
     let mut all = lines(&found, |r| r.memory_mib.map(|m| m as f64), nanos);
     let (color, label) = of_series("mini-os");
     let points = MINI_OS_CYCLES.to_vec();
@@ -302,7 +301,7 @@ fn boot(records: &[Record]) -> Option<Chart> {
     Some(Chart {
         name: "boot".to_owned(),
         title: "Cycles from entry to main against the domain's memory".to_owned(),
-        caption: caption(&place, &found, "Mini-OS from an earlier study on the same test bed"),
+        caption: caption(&place, &found, "Mini-OS from the design study on the same test bed"),
         x: log("memory of the domain", Unit::Mebibytes),
         y: log("cycles", Unit::Number),
         lines: all,
@@ -334,7 +333,7 @@ fn images(records: &[Record]) -> Option<Chart> {
     Some(Chart {
         name: "image-size".to_owned(),
         title: "Size of stripped images".to_owned(),
-        caption: "Mini-OS from an earlier study with the same purpose".to_owned(),
+        caption: "Mini-OS from the design study: the least and the most of its configurations".to_owned(),
         x: plain("", Unit::Number),
         y: plain("bytes of the file", Unit::Bytes),
         lines,
