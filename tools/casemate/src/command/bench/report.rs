@@ -28,6 +28,8 @@ over a minute on the machine under it all, which has two processors: above 2, so
 TCP comes twice: with `TCP_NODELAY`, each write a packet, as for request and reply; and gathering writes (Nagle), the
 better one for streams of small messages.
 
+libxenvchan in a figure with a library-OS domain is Xen's library in dom0 and `idc::vchan` in the domain.
+
 A *hypercall for a message* is counted by IDC itself: an event is one, a sleep at least one.
 ";
 
