@@ -23,7 +23,7 @@ pub fn of_series(series: &str) -> (RGBColor, String) {
         "idc:paper=32" => (PURPLE, own("paper's ring, 32 slots")),
         "idc:paper=128" => (GREEN, own("paper's ring, 128 slots")),
         "tcp" => (VERMILION, own("TCP")),
-        "tcp:nagle" => (ORANGE, own("TCP that gathers writes")),
+        "tcp:nagle" => (BLACK, own("TCP that gathers writes")),
         "unix" => (ORANGE, own("Unix socket")),
         "pipe" => (PURPLE, own("pipe")),
         "vchan:ring=65536" => (GREEN, own("libxenvchan, 64 KiB ring")),
