@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn what_both_have_is_compared() {
         let before = [record("idc", &[10.0, 11.0, 12.0]), record("tcp", &[50.0, 60.0, 900.0])];
-        let after = [record("idc", &[20.0, 21.0, 22.0]), record("tcp", &[55.0]), record("unix", &[7.0])];
+        let after = [record("idc", &[20.0, 21.0, 22.0]), record("tcp", &[65.0]), record("unix", &[7.0])];
         let changes = changes(&before, &after);
         assert_eq!(changes.len(), 2);
         assert!((changes[0].ratio() - 21.0 / 11.0).abs() < 1e-9);

@@ -127,7 +127,7 @@ impl Axis {
     fn range(&self, values: impl Iterator<Item = f64>) -> (f64, f64, Vec<f64>) {
         let usable = values.filter(|v| v.is_finite() && (self.scale == Scale::Plain || *v > 0.0));
         let (least, most) = usable.fold((f64::MAX, f64::MIN), |(a, b), v| (a.min(v), b.max(v)));
-        let (least, most) = if least <= most { (least, most) } else { (0.0, 1.0) };
+        let (least, most) = if least <= most { (least, most) } else { (1.0, 10.0) };
         match self.scale {
             Scale::Plain => {
                 let step = match self.unit {
