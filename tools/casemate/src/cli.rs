@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use testbed::{Accel, proto::Mode};
 
+pub use crate::command::BenchSection;
+
 /// Status of `run` when the domain could not be run at all.
 pub const NOT_RUN: u8 = 125;
 
@@ -75,6 +77,9 @@ pub enum Command {
     /// Make, start, stop and remove TPMs for guests, each in a domain of its own. In dom0, as root.
     #[command(after_help = VTPM_HELP)]
     Vtpm(Vtpm),
+    /// Measure IDC against its peers, boot and size; draw the figures; compare two runs.
+    #[command(after_help = BENCH_HELP, args_conflicts_with_subcommands = true)]
+    Bench(Bench),
     /// Print a completion script for a shell.
     #[command(
         after_help = "Example:\n  casemate completions bash > ~/.local/share/bash-completion/completions/casemate"
@@ -142,6 +147,17 @@ Examples:
   casemate vtpm start demo --guest 7         in domain 7, `vtpmd guest` then makes /dev/tpm0
   casemate vtpm info demo --json
   casemate vtpm stop demo";
+const BENCH_HELP: &str = "\
+Results are lines of JSON, in target/bench/results.jsonl if no other file is named. With --quick the shapes are judged
+too (time grows with the number of messages alone, no jump where a message no longer goes inline), and the exit status
+says whether they hold. Everything in QEMU is emulated: believe ratios within one run, not absolute numbers.
+
+Examples:
+  casemate bench --quick                          some minutes: does it run, do the shapes hold
+  casemate bench --figures                        everything, figures and report: the better part of an hour
+  casemate bench --only linux --mode pv --out new.jsonl
+  casemate bench compare old.jsonl new.jsonl
+  casemate bench report hosted.jsonl xen.jsonl    figures and docs/evaluation.md from results that are there";
 
 impl Command {
     /// Exit status for an error of this command.
@@ -393,6 +409,66 @@ pub struct MeasureVtpm {
     pub json: bool,
     #[command(flatten)]
     pub bed: BedArgs,
+}
+
+/// Options of `bench`.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Something else than measuring.
+    #[command(subcommand)]
+    pub action: Option<BenchAction>,
+    /// Less of everything, and judge the shapes.
+    #[arg(long)]
+    pub quick: bool,
+    /// Only these parts.
+    #[arg(long, value_delimiter = ',', value_name = "PART")]
+    pub only: Vec<BenchSection>,
+    /// Only these tests: stream, back, roundtrip, latency, parked, ring, fan, count.
+    #[arg(long, value_delimiter = ',', value_name = "TEST")]
+    pub test: Vec<String>,
+    /// Only this kind of guest; with --quick it is PV otherwise.
+    #[arg(long, value_enum)]
+    pub mode: Option<ModeArg>,
+    /// File for the results.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Draw the figures and write the report afterwards, into docs/.
+    #[arg(long)]
+    pub figures: bool,
+    #[command(flatten)]
+    pub bed: BedArgs,
+}
+
+/// Something else than measuring.
+#[derive(Debug, Subcommand)]
+pub enum BenchAction {
+    /// What has changed from one run to another.
+    Compare(BenchCompare),
+    /// Draw the figures and write the report from results that are there.
+    Report(BenchReport),
+}
+
+/// Options of `bench compare`.
+#[derive(Debug, Args)]
+pub struct BenchCompare {
+    /// Results of one run.
+    pub a: PathBuf,
+    /// Results of another.
+    pub b: PathBuf,
+    /// Only lines that contain this.
+    #[arg(long, value_name = "TEXT")]
+    pub only: Option<String>,
+}
+
+/// Options of `bench report`.
+#[derive(Debug, Args)]
+pub struct BenchReport {
+    /// Files of results; of two results for the same the later one counts.
+    #[arg(required = true, value_name = "RESULTS")]
+    pub results: Vec<PathBuf>,
+    /// Folder that gets evaluation.md and figures/; docs/ of the tree if none is named.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
 }
 
 /// Options about the test bed.

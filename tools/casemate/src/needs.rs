@@ -88,6 +88,12 @@ pub fn needs() -> Vec<Need> {
         need("openssl", "checks the vTPM's signatures", program("openssl"), packages(&["openssl"])),
         need("gdb", "`casemate run --gdb`", program("gdb"), packages(&["gdb"])),
         need(
+            "DejaVu fonts",
+            "letters in the figures",
+            file("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"),
+            packages(&["fonts-dejavu-core"]),
+        ),
+        need(
             "Xen's headers",
             "test of the ABI crate",
             file("/usr/include/xen/xen.h"),

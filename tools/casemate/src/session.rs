@@ -22,6 +22,21 @@ pub fn open(workspace: &Workspace, options: &BedArgs, domains_mib: u32, ui: &Ui)
     open_with(workspace, options, domains_mib, false, ui)
 }
 
+/// Like [`open`], with more parameters for a Xen that is booted.
+///
+/// # Errors
+/// See [`open`].
+pub fn open_with_xen(
+    workspace: &Workspace,
+    options: &BedArgs,
+    domains_mib: u32,
+    xen_args: &[&str],
+    ui: &Ui,
+) -> anyhow::Result<TestBed> {
+    let more = |config: &mut Config| config.xen_args.extend(xen_args.iter().map(ToString::to_string));
+    open_configured(workspace, options, domains_mib, more, ui)
+}
+
 /// Like [`open`], with a debugger or without.
 ///
 /// # Errors
@@ -33,9 +48,19 @@ pub fn open_with(
     debugger: bool,
     ui: &Ui,
 ) -> anyhow::Result<TestBed> {
+    open_configured(workspace, options, domains_mib, |config| config.debugger = debugger, ui)
+}
+
+fn open_configured(
+    workspace: &Workspace,
+    options: &BedArgs,
+    domains_mib: u32,
+    configure: impl FnOnce(&mut Config),
+    ui: &Ui,
+) -> anyhow::Result<TestBed> {
     let mut config = Config::new(workspace.testbed_dir(), agent(workspace, ui)?);
     config.accel = options.accel.into();
-    config.debugger = debugger;
+    configure(&mut config);
     config.dom0_memory_mib = DOM0_MIB;
     config.memory_mib = config.memory_mib.max(DOM0_MIB + XEN_MIB + domains_mib);
     if !host::is_dom0() {

@@ -65,6 +65,7 @@ fn help_of_every_command_says_what_it_does() {
         "symbolize",
         "demo",
         "test",
+        "bench",
         "completions",
         "man",
     ] {

@@ -1,18 +1,51 @@
-//! The first process: starts the second one for each transport, and measures in windows that take turns.
+//! The first half: measures in windows that take turns.
 
-use std::{
-    io::{BufRead, BufReader, Write},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use bench_peer::{Counts, Job, Order};
+use clap::ValueEnum;
+use idcperf::record::Record;
 
 use crate::{
-    Test,
+    site::{Lead, Site},
     spec::{Kind, Spec},
     transport::{self, Transport},
 };
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Test {
+    /// Messages one way, as many as go.
+    Stream,
+    /// The same the other way.
+    Back,
+    /// One message there and one back.
+    Roundtrip,
+    /// The same with a pause before each, long enough for both sides to be asleep.
+    Parked,
+    /// Round trips, each with its own time: how they are distributed.
+    Latency,
+    /// Messages one way, as many as `--count` says: whether the time grows with their number alone.
+    Count,
+    /// A message on each of `--connections` connections, then an answer on each.
+    Fan,
+}
+
+impl Test {
+    /// As in the command line.
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    fn job(self) -> Job {
+        match self {
+            Test::Stream | Test::Count => Job::Sink,
+            Test::Back => Job::Source,
+            Test::Roundtrip | Test::Parked | Test::Latency | Test::Fan => Job::Echo,
+        }
+    }
+}
 
 /// What is to be measured.
 #[derive(Debug)]
@@ -20,113 +53,43 @@ pub struct Plan {
     pub specs: Vec<Spec>,
     pub sizes: Vec<usize>,
     pub tests: Vec<Test>,
+    pub counts: Vec<usize>,
+    pub connections: Vec<usize>,
     pub windows: usize,
     pub window: Duration,
+    /// For a number of messages that takes longer than a window.
+    pub longest: Duration,
     pub pinned: bool,
-    pub least: bool,
+    pub command: String,
 }
 
-/// One transport in one test with one size.
-#[derive(Clone, Debug)]
-pub struct Cell {
-    pub test: Test,
-    pub size: usize,
-    pub transport: usize,
-    /// Nanoseconds for each message or round trip: one number for each window, in order of size.
-    pub nanos: Vec<f64>,
-    /// Events of both sides for each message, if the transport counts them.
-    pub events: Option<f64>,
+/// Round trips in a window when both sides sleep before each.
+const PARKED_TRIPS: usize = 20;
+
+/// Least bytes in a window of a stream, within reason.
+const STRIDE: usize = 1 << 20;
+
+/// Attempts at one number of messages before it is believed that they fill a window.
+const ATTEMPTS: usize = 4;
+
+/// Quantiles that are kept of the times of single round trips.
+const QUANTILES: usize = 1000;
+
+/// Longest message of a fan: all are sent before the first answer is taken, so each has to fit into every transport
+/// whole, or both halves would wait for each other for ever.
+const FAN_LONGEST: usize = 1024;
+
+/// The control connection and the first ends of all connections.
+struct Halves {
+    lead: Lead,
+    ends: Vec<Box<dyn Transport>>,
 }
 
-impl Cell {
-    /// The median of the windows, or the least of them.
-    pub fn value(&self, plan: &Plan) -> f64 {
-        let index = if plan.least { 0 } else { self.nanos.len() / 2 };
-        self.nanos.get(index).copied().unwrap_or(f64::NAN)
-    }
-}
-
-/// Both ends of a transport.
-struct Pair {
-    child: Child,
-    commands: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
-    end: Box<dyn Transport>,
-}
-
-impl Pair {
-    fn start(plan: &Plan, spec: &Spec, directory: &std::path::Path) -> anyhow::Result<Pair> {
-        let longest = plan.sizes.iter().copied().max().unwrap_or(0).max(8);
-        let waiting = transport::offer(spec, directory, longest)?;
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["peer", &spec.to_string(), &waiting.address()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        if plan.pinned {
-            pin(rustix::thread::Pid::from_raw(child.id() as i32), 1)?;
-        }
-        let commands = child.stdin.take();
-        let answers = BufReader::new(child.stdout.take().context("the child's output")?);
-        let end = waiting.complete()?;
-        let mut pair = Pair { child, commands, answers, end };
-        anyhow::ensure!(pair.answer()? == "joined", "the second process did not join");
-        Ok(pair)
-    }
-
-    fn answer(&mut self) -> anyhow::Result<String> {
-        let mut line = String::new();
-        self.answers.read_line(&mut line)?;
-        anyhow::ensure!(line.ends_with('\n'), "the second process ended");
-        Ok(line.trim_end().to_owned())
-    }
-
-    fn command(&mut self, what: &str, size: usize, count: usize) -> anyhow::Result<()> {
-        let commands = self.commands.as_mut().context("the child's input")?;
-        writeln!(commands, "{what} {size} {count}")?;
-        anyhow::ensure!(self.answer()? == "go", "the second process is out of step");
-        Ok(())
-    }
-
-    /// Time for so many messages, and events.
-    fn window(&mut self, test: Test, message: &mut [u8], count: usize) -> anyhow::Result<(Duration, u64)> {
-        let events = self.end.events();
-        let what = if test == Test::Stream { "sink" } else { "echo" };
-        self.command(what, message.len(), count)?;
-        let mut time = Duration::ZERO;
-        if test == Test::Stream {
-            let start = Instant::now();
-            self.end.send_many(message, count)?;
-            self.end.recv(&mut [0; 8])?;
-            time = start.elapsed();
-        } else if test == Test::Roundtrip {
-            let start = Instant::now();
-            for _ in 0..count {
-                self.end.send(message)?;
-                self.end.recv(message)?;
-            }
-            time = start.elapsed();
-        } else {
-            for _ in 0..count {
-                std::thread::sleep(Duration::from_millis(2));
-                let start = Instant::now();
-                self.end.send(message)?;
-                self.end.recv(message)?;
-                time += start.elapsed();
-            }
-        }
-        let theirs: u64 = self.answer()?.parse()?;
-        Ok((time, theirs + self.end.events().unwrap_or(0) - events.unwrap_or(0)))
-    }
-}
-
-impl Drop for Pair {
-    fn drop(&mut self) {
-        // The end of its input is the end of the second process; if it hangs, it is our own child.
-        self.commands = None;
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// What happened in a window.
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    time: Duration,
+    counts: Counts,
 }
 
 fn pin(pid: Option<rustix::thread::Pid>, cpu: usize) -> anyhow::Result<()> {
@@ -136,74 +99,251 @@ fn pin(pid: Option<rustix::thread::Pid>, cpu: usize) -> anyhow::Result<()> {
         .context("binding to a processor failed: this needs two of them; or use --unpinned")
 }
 
-/// Measures everything.
-pub fn run(plan: &Plan, mut say: impl FnMut(String)) -> anyhow::Result<Vec<Cell>> {
-    let directory = tempfile::tempdir()?;
-    if plan.pinned {
-        pin(None, 0)?;
+impl Halves {
+    /// Opens all connections: `copies` of each transport, next to each other.
+    fn open(plan: &Plan, site: &Site, copies: usize) -> anyhow::Result<Halves> {
+        let mut lead = match site {
+            Site::Hosted(folder) => Lead::start(folder)?,
+            Site::Xen { idc, peer, .. } => Lead::dial(idc, *peer)?,
+        };
+        if plan.pinned
+            && let Some(pid) = lead.pid()
+        {
+            pin(None, 0)?;
+            pin(rustix::thread::Pid::from_raw(pid as i32), 1)?;
+        }
+        let longest = plan.sizes.iter().copied().max().unwrap_or(0).max(8);
+        let mut ends = Vec::new();
+        for spec in &plan.specs {
+            for _ in 0..copies {
+                let name = format!("bench-{}", ends.len());
+                let mut open = || -> anyhow::Result<_> {
+                    let waiting = transport::offer(spec, site, &name, longest)?;
+                    lead.order(&Order::Open { spec: spec.to_string(), address: waiting.address() })?;
+                    lead.expect("joined")?;
+                    waiting.complete()
+                };
+                ends.push(open().with_context(|| format!("transport {spec}"))?);
+            }
+        }
+        Ok(Halves { lead, ends })
     }
-    let mut pairs = Vec::new();
-    for (index, spec) in plan.specs.iter().enumerate() {
-        let directory = directory.path().join(index.to_string());
-        std::fs::create_dir(&directory)?;
-        pairs.push(Pair::start(plan, spec, &directory).with_context(|| format!("transport {spec}"))?);
+
+    fn counts(&self, range: std::ops::Range<usize>) -> Counts {
+        self.ends[range].iter().fold(Counts::default(), |sum, end| {
+            let counts = end.counts().unwrap_or_default();
+            Counts { events: sum.events + counts.events, sleeps: sum.sleeps + counts.sleeps }
+        })
     }
-    let mut cells = Vec::new();
+
+    /// Sends so many messages in one test, on so many connections in turn.
+    fn window(
+        &mut self,
+        test: Test,
+        first: usize,
+        connections: usize,
+        message: &mut [u8],
+        count: usize,
+        laps: &mut Vec<u64>,
+    ) -> anyhow::Result<Window> {
+        let range = first..first + connections;
+        let before = self.counts(range.clone());
+        self.lead.order(&Order::Run { job: test.job(), first, connections, size: message.len(), count })?;
+        self.lead.expect("go")?;
+        let time = match &mut self.ends[range.clone()] {
+            [end] => end.drive(test, message, count, laps)?,
+            ends => {
+                let start = Instant::now();
+                for _ in 0..count {
+                    ends.iter_mut().try_for_each(|end| end.send(message))?;
+                    ends.iter_mut().try_for_each(|end| end.recv(message))?;
+                }
+                start.elapsed()
+            }
+        };
+        let done = self.lead.expect("done")?;
+        let mut theirs = done.split(' ').map(str::parse::<u64>);
+        let mut next = || theirs.next().context("the second half does not count")?.context("a number");
+        let (events, sleeps) = (next()?, next()?);
+        let after = self.counts(range);
+        let counts = Counts {
+            events: events + after.events - before.events,
+            sleeps: sleeps + after.sleeps - before.sleeps,
+        };
+        Ok(Window { time, counts })
+    }
+}
+
+/// One transport in one test under one condition.
+struct Cell {
+    spec: usize,
+    first: usize,
+    count: usize,
+    nanos: Vec<f64>,
+    counts: Counts,
+    laps: Vec<u64>,
+}
+
+/// Measures everything; `each` gets a result as soon as it is there.
+pub fn run(
+    plan: &Plan,
+    site: &Site,
+    mut say: impl FnMut(String),
+    mut each: impl FnMut(Record),
+) -> anyhow::Result<()> {
+    let fans = plan.tests.contains(&Test::Fan);
+    if fans && let Some(size) = plan.sizes.iter().find(|size| **size > FAN_LONGEST) {
+        bail!("the test `fan` is for messages of at most {FAN_LONGEST} bytes, not {size}");
+    }
+    let copies = if fans { plan.connections.iter().copied().max().unwrap_or(1).max(1) } else { 1 };
+    let mut halves = Halves::open(plan, site, copies)?;
     for &test in &plan.tests {
         for &size in &plan.sizes {
-            say(format!("{test:?}, {size} bytes"));
-            cells.extend(turns(plan, &mut pairs, test, size)?);
+            let connections = if test == Test::Fan { plan.connections.as_slice() } else { &[1] };
+            let counts = if test == Test::Count { plan.counts.as_slice() } else { &[0] };
+            for &connections in connections {
+                for &count in counts {
+                    say(match (test, connections) {
+                        (Test::Count, _) => format!("{count} messages of {size} bytes"),
+                        (_, 1) => format!("{}, {size} bytes", test.name()),
+                        _ => format!("{connections} connections, {size} bytes"),
+                    });
+                    let condition = Condition { test, size, copies, connections, count };
+                    turns(plan, &mut halves, condition)?.into_iter().for_each(&mut each);
+                }
+            }
         }
     }
-    Ok(cells)
+    Ok(())
 }
 
-/// Round trips in a window when both sides sleep before each.
-const PARKED_TRIPS: usize = 20;
+#[derive(Clone, Copy)]
+struct Condition {
+    test: Test,
+    size: usize,
+    /// Connections of each transport that are there.
+    copies: usize,
+    /// Those in use.
+    connections: usize,
+    /// Messages, if that is the question.
+    count: usize,
+}
 
-/// How many messages or round trips fill a window?
-fn fill(plan: &Plan, pair: &mut Pair, test: Test, message: &mut [u8]) -> anyhow::Result<usize> {
-    let mut count = 1;
+/// How many messages or round trips fill a window? Whatever else the machine does makes some attempts take longer, so
+/// the shortest of a few counts.
+fn fill(
+    plan: &Plan,
+    halves: &mut Halves,
+    first: usize,
+    condition: Condition,
+    message: &mut [u8],
+) -> anyhow::Result<usize> {
+    let Condition { test, size, connections, .. } = condition;
+    // A stream has to come into its stride: the first message may have to wake the other side, which can take as long as
+    // thousands of further ones.
+    let mut count = match test {
+        Test::Stream | Test::Back => (STRIDE / size.max(1)).clamp(16, 4096),
+        _ => 4,
+    };
     loop {
-        let (time, _) = pair.window(test, message, count)?;
-        if time >= plan.window / 4 {
-            return Ok((count as f64 * plan.window.as_secs_f64() / time.as_secs_f64()).ceil() as usize);
+        let mut shortest = Duration::MAX;
+        for _ in 0..ATTEMPTS {
+            let window = halves.window(test, first, connections, message, count, &mut Vec::new())?;
+            shortest = shortest.min(window.time);
+            if shortest < plan.window / 4 {
+                break;
+            }
         }
-        count *= 4;
+        let growth = plan.window.as_secs_f64() / shortest.as_secs_f64().max(1e-9);
+        if growth <= 4.0 {
+            return Ok((count as f64 * growth.max(1.0)).ceil() as usize);
+        }
+        // A few messages take longer for each than many.
+        count = (count as f64 * growth.min(16.0) / 2.0).ceil() as usize;
     }
 }
 
-/// All transports in turn, for one size.
-fn turns(plan: &Plan, pairs: &mut [Pair], test: Test, size: usize) -> anyhow::Result<Vec<Cell>> {
+/// All transports in turn, under one condition.
+fn turns(plan: &Plan, halves: &mut Halves, condition: Condition) -> anyhow::Result<Vec<Record>> {
+    let Condition { test, size, copies, connections, count } = condition;
     let mut message = vec![0x5a; size];
-    let mut counts = Vec::new();
     let mut cells = Vec::new();
-    for (transport, pair) in pairs.iter_mut().enumerate() {
-        // Events carry no data, so there is nothing to stream.
-        if plan.specs[transport].kind == Kind::Eventfd && test == Test::Stream {
-            counts.push(0);
+    for (spec, Spec { kind, .. }) in plan.specs.iter().enumerate() {
+        let first = spec * copies;
+        // Events carry no data, so there is nothing to stream; and a program of its own has one connection.
+        let streams = matches!(test, Test::Stream | Test::Back | Test::Count);
+        if (*kind == Kind::Eventfd && streams) || (*kind == Kind::Vchan && test == Test::Fan) {
             continue;
         }
-        counts.push(match test {
+        let count = match test {
             Test::Parked => PARKED_TRIPS,
-            _ => fill(plan, pair, test, &mut message)?,
-        });
-        cells.push(Cell { test, size, transport, nanos: Vec::new(), events: None });
+            Test::Count => count,
+            _ => fill(plan, halves, first, condition, &mut message)?,
+        };
+        cells.push(Cell { spec, first, count, nanos: vec![], counts: Counts::default(), laps: vec![] });
     }
-    let mut events = vec![0; pairs.len()];
+    let begun = Instant::now();
     for _ in 0..plan.windows {
         for cell in &mut cells {
-            let count = counts[cell.transport];
-            let (time, seen) = pairs[cell.transport].window(test, &mut message, count)?;
-            cell.nanos.push(time.as_nanos() as f64 / count as f64);
-            events[cell.transport] += seen;
+            let (count, first) = (cell.count, cell.first);
+            let window = halves.window(test, first, connections, &mut message, count, &mut cell.laps)?;
+            cell.nanos.push(window.time.as_nanos() as f64 / (count * connections) as f64);
+            cell.counts.events += window.counts.events;
+            cell.counts.sleeps += window.counts.sleeps;
+        }
+        if test == Test::Count && begun.elapsed() >= plan.longest {
+            break;
         }
     }
-    for cell in &mut cells {
-        cell.nanos.sort_by(f64::total_cmp);
-        let messages = counts[cell.transport] * plan.windows;
-        let counted = pairs[cell.transport].end.events().is_some();
-        cell.events = counted.then(|| events[cell.transport] as f64 / messages as f64);
+    Ok(cells.into_iter().map(|cell| record(plan, halves, condition, cell)).collect())
+}
+
+fn record(plan: &Plan, halves: &Halves, condition: Condition, cell: Cell) -> Record {
+    let Condition { test, size, connections, .. } = condition;
+    let spec = &plan.specs[cell.spec];
+    let messages = (cell.count * connections * cell.nanos.len()) as f64;
+    let counted = halves.ends[cell.first].counts().is_some();
+    let each = |count: u64| counted.then(|| count as f64 / messages);
+    let mut samples = if test == Test::Latency { quantiles(cell.laps) } else { cell.nanos };
+    samples.sort_by(f64::total_cmp);
+    Record {
+        place: "hosted".to_owned(),
+        size: Some(size as u64),
+        messages: Some((cell.count * connections) as u64),
+        connections: (test == Test::Fan).then_some(connections as u64),
+        samples,
+        events: each(cell.counts.events),
+        sleeps: if spec.kind == Kind::Vchan { None } else { each(cell.counts.sleeps) },
+        load: load(),
+        command: plan.command.clone(),
+        ..Record::new(&test.name(), &spec.to_string(), "ns")
     }
-    Ok(cells)
+}
+
+/// Evenly spaced quantiles, the least and the greatest among them.
+fn quantiles(mut laps: Vec<u64>) -> Vec<f64> {
+    laps.sort_unstable();
+    let last = laps.len().saturating_sub(1);
+    let steps = last.clamp(1, QUANTILES);
+    (0..=steps).filter_map(|step| laps.get(step * last / steps)).map(|lap| *lap as f64).collect()
+}
+
+/// The machine's load, as an average over a minute.
+pub fn load() -> Option<f64> {
+    std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_keep_both_ends() {
+        let of = |count: u64| quantiles((0..count).rev().collect());
+        assert_eq!(of(3), [0.0, 1.0, 2.0]);
+        assert_eq!(of(1), [0.0, 0.0]);
+        let many = of(1_000_001);
+        assert_eq!((many.len(), many[0], many[500], many[1000]), (1001, 0.0, 500_000.0, 1_000_000.0));
+        assert!(quantiles(Vec::new()).is_empty());
+    }
 }

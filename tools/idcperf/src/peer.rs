@@ -1,44 +1,44 @@
-//! The second process: does what it is told, line by line.
+//! The second half: does what it is told.
 
-use std::io::{BufRead, Write};
+use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use bench_peer::{Counts, End, Failure, Job, serve};
+use idc::Idc;
 
-use crate::{spec::Spec, transport};
+use crate::{
+    site::{Follow, Site},
+    transport::{self, Transport},
+};
 
-/// Joins and serves until its input ends.
-pub fn run(spec: &Spec, address: &str) -> anyhow::Result<()> {
-    let mut end = transport::join(spec, address)?;
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "joined")?;
-    out.flush()?;
-    let mut buf = Vec::new();
-    for line in std::io::stdin().lock().lines() {
-        let line = line?;
-        let mut words = line.split(' ');
-        let mut next = || words.next().context("a word is missing");
-        let what = next()?.to_owned();
-        let (size, count): (usize, usize) = (next()?.parse()?, next()?.parse()?);
-        buf.resize(size, 0);
-        let before = end.events();
-        writeln!(out, "go")?;
-        out.flush()?;
-        match what.as_str() {
-            // Takes everything and says so by one message.
-            "sink" => {
-                end.recv_many(&mut buf, count)?;
-                end.send(&[1; 8])?;
-            }
-            "echo" => {
-                for _ in 0..count {
-                    end.recv(&mut buf)?;
-                    end.send(&buf)?;
-                }
-            }
-            other => bail!("what is `{other}`?"),
-        }
-        writeln!(out, "{}", end.events().unwrap_or(0) - before.unwrap_or(0))?;
-        out.flush()?;
+/// A transport as the end that the second half works with.
+struct Served(Box<dyn Transport>);
+
+impl End for Served {
+    fn run(&mut self, job: Job, buf: &mut [u8], count: usize) -> Result<(), Failure> {
+        self.0.serve(job, buf, count).map_err(|error| format!("{error:#}"))
     }
-    Ok(())
+
+    fn counts(&self) -> Option<Counts> {
+        self.0.counts()
+    }
+}
+
+fn run(site: &Site, control: &mut Follow) -> anyhow::Result<()> {
+    let join = |spec: &str, address: &str| -> Result<Box<dyn End>, Failure> {
+        let end = transport::join(&spec.parse()?, site, address).map_err(|error| format!("{error:#}"))?;
+        Ok(Box::new(Served(end)))
+    };
+    serve(control, &mut { join }).map_err(anyhow::Error::msg)
+}
+
+/// As a process next to the first half.
+pub fn process(folder: PathBuf) -> anyhow::Result<()> {
+    run(&Site::Hosted(folder), &mut Follow::Process)
+}
+
+/// In another domain of the same Xen, for one client.
+pub fn domain(vchan: Option<PathBuf>) -> anyhow::Result<()> {
+    let idc = Idc::open()?;
+    let (mut control, peer) = Follow::accept(&idc, || println!("ready"))?;
+    run(&Site::Xen { idc, peer, address: None, vchan }, &mut control)
 }

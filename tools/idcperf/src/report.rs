@@ -1,10 +1,8 @@
-//! Tables and JSON.
+//! Tables for people.
 
 use std::fmt::Write;
 
-use serde_json::{Value, json};
-
-use crate::measure::{Cell, Plan};
+use idcperf::record::Record;
 
 fn time(nanos: f64) -> String {
     match nanos {
@@ -14,67 +12,42 @@ fn time(nanos: f64) -> String {
     }
 }
 
-/// Same test and size, first transport.
-fn base<'a>(cells: &'a [Cell], cell: &Cell) -> Option<&'a Cell> {
-    cells.iter().find(|c| c.test == cell.test && c.size == cell.size)
-}
-
-/// For people: a line for each size, a column for each transport.
-pub fn tables(plan: &Plan, cells: &[Cell]) -> String {
+/// A line for each condition, a column for each transport; the median of the windows, or the least.
+pub fn tables(series: &[String], records: &[Record], least: bool) -> String {
     let mut out = String::new();
-    for &test in &plan.tests {
-        let _ = write!(
-            out,
-            "\n{test:?}: {} time, and (ratio to {})\n{:>9}",
-            if plan.least { "least" } else { "median" },
-            plan.specs[0],
-            "bytes"
-        );
-        for spec in &plan.specs {
-            let _ = write!(out, "  {:>26}", spec.to_string());
+    let value = |record: &Record| if least { record.least() } else { record.median() };
+    let mut test = "";
+    for (index, row) in records.iter().enumerate() {
+        // The first of each row stands for it.
+        let same = |r: &&Record| Record { series: row.series.clone(), ..(*r).clone() }.is_alike(row);
+        if records[..index].iter().any(|r| same(&r)) {
+            continue;
         }
-        out.push('\n');
-        for &size in &plan.sizes {
-            let _ = write!(out, "{size:>9}");
-            for transport in 0..plan.specs.len() {
-                let found = cells.iter().find(|c| (c.test, c.size, c.transport) == (test, size, transport));
-                let text = found.map_or("-".to_owned(), |cell| {
-                    let ratio = base(cells, cell).map_or(1.0, |base| cell.value(plan) / base.value(plan));
-                    format!("{} ({ratio:.2}x)", time(cell.value(plan)))
-                });
-                let _ = write!(out, "  {text:>26}");
+        if row.test != test {
+            test = &row.test;
+            let what = if least { "least" } else { "median" };
+            let _ = write!(out, "\n{test}: {what} time, and (ratio to {})\n{:>18}", series[0], "bytes");
+            for name in series {
+                let _ = write!(out, "  {name:>26}");
             }
             out.push('\n');
         }
+        let condition = match (row.connections, row.test.as_str()) {
+            (Some(connections), _) => format!("{} on {connections}", row.size.unwrap_or(0)),
+            (None, "count") => format!("{} x {}", row.messages.unwrap_or(0), row.size.unwrap_or(0)),
+            _ => row.size.unwrap_or(0).to_string(),
+        };
+        let _ = write!(out, "{condition:>18}");
+        let cells: Vec<_> = records.iter().filter(same).collect();
+        for name in series {
+            let text = cells.iter().find(|cell| cell.series == *name).map_or("-".to_owned(), |cell| {
+                let base = cells.iter().find(|cell| cell.series == series[0]);
+                let ratio = base.map_or(1.0, |base| value(cell) / value(base));
+                format!("{} ({ratio:.2}x)", time(value(cell)))
+            });
+            let _ = write!(out, "  {text:>26}");
+        }
+        out.push('\n');
     }
     out
-}
-
-/// For programs.
-pub fn json(plan: &Plan, cells: &[Cell]) -> Value {
-    let results: Vec<_> = cells
-        .iter()
-        .map(|cell| {
-            let value = cell.value(plan);
-            json!({
-                "test": format!("{:?}", cell.test).to_lowercase(),
-                "size": cell.size,
-                "transport": plan.specs[cell.transport].to_string(),
-                "nanoseconds": {
-                    "median": cell.nanos.get(cell.nanos.len() / 2),
-                    "least": cell.nanos.first(),
-                    "most": cell.nanos.last(),
-                },
-                "bytes_per_second": cell.size as f64 / value * 1e9,
-                "ratio": base(cells, cell).map(|base| value / base.value(plan)),
-                "events_per_message": cell.events,
-            })
-        })
-        .collect();
-    json!({
-        "windows": plan.windows,
-        "window_ms": plan.window.as_millis() as u64,
-        "pinned": plan.pinned,
-        "results": results,
-    })
 }

@@ -2,19 +2,23 @@
 
 use std::{fmt, str::FromStr};
 
-use idc::{Config, Spin};
+use bench_peer::Options;
 
 /// A transport by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// This project's IDC, on its hosted platform.
+    /// This project's IDC: on its hosted platform, or on Xen.
     Idc,
-    /// A TCP connection over the loopback interface, `TCP_NODELAY`.
+    /// A TCP connection, `TCP_NODELAY`: over the loopback interface, or over the network between two domains.
     Tcp,
     /// A stream socket in the Unix domain.
     Unix,
     /// Two pipes.
     Pipe,
+    /// Eclipse iceoryx2.
+    Iceoryx2,
+    /// Xen's libxenvchan, in a program of its own.
+    Vchan,
     /// Reference: a copy in and a copy out of shared pages, handed over by one word, without a protocol.
     Copy,
     /// Reference: two event descriptors, no data.
@@ -27,10 +31,8 @@ pub struct Spec {
     text: String,
     /// The transport.
     pub kind: Kind,
-    /// For `idc`.
-    pub config: Config,
-    /// For `idc`: messages in a batch.
-    pub batch: usize,
+    /// Its options.
+    pub options: Options,
 }
 
 impl fmt::Display for Spec {
@@ -43,35 +45,21 @@ impl FromStr for Spec {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Spec, String> {
-        let mut parts = text.split(':');
-        let kind = match parts.next().unwrap_or_default() {
+        if text.contains(char::is_whitespace) {
+            return Err("a transport is one word".to_owned());
+        }
+        let (name, options) = Options::parse(text)?;
+        let kind = match name {
             "idc" => Kind::Idc,
             "tcp" => Kind::Tcp,
             "unix" => Kind::Unix,
             "pipe" => Kind::Pipe,
+            "iceoryx2" => Kind::Iceoryx2,
+            "vchan" => Kind::Vchan,
             "copy" => Kind::Copy,
             "eventfd" => Kind::Eventfd,
             other => return Err(format!("unknown transport `{other}`")),
         };
-        let mut spec = Spec { text: text.to_owned(), kind, config: Config::default(), batch: 1 };
-        for option in parts {
-            if kind != Kind::Idc {
-                return Err(format!("only `idc` has options, not `{text}`"));
-            }
-            let (name, value) = option.split_once('=').unwrap_or((option, ""));
-            let number = || value.parse().map_err(|_| format!("`{option}` needs a number"));
-            match name {
-                "nospin" => spec.config.spin = Spin::Never,
-                "pages" => spec.config = spec.config.with_pages(number()?),
-                "pool" => spec.config = spec.config.with_pool(number()?),
-                "paper" => {
-                    let slots = number()?;
-                    spec.config = Config { spin: spec.config.spin, ..Config::paper(slots) };
-                }
-                "batch" => spec.batch = number()?.max(1),
-                _ => return Err(format!("unknown option `{option}`")),
-            }
-        }
-        Ok(spec)
+        Ok(Spec { text: text.to_owned(), kind, options })
     }
 }

@@ -21,7 +21,7 @@ use super::build::build_packages;
 use crate::{cli, image::finish::Image, session, ui::Ui, workspace::Workspace};
 
 /// Image that prints the cycles from its first instruction to the application.
-const BOOT: &str = "boot";
+pub(super) const BOOT: &str = "boot";
 /// Sizes of memory at which boot is measured, in MiB.
 const SIZES: [u32; 3] = [4, 32, 256];
 const MODES: [Mode; 2] = [Mode::Pv, Mode::Pvh];
@@ -87,6 +87,16 @@ fn run(bed: &TestBed, image: &Image, mode: Mode, memory_mib: u32) -> anyhow::Res
     Ok(good.then(|| String::from_utf8_lossy(&report.console).into_owned()))
 }
 
+/// Boots the image that counts: cycles from entry to the application.
+///
+/// # Errors
+/// When it does not boot, or does not say.
+pub(super) fn boot_cycles(bed: &TestBed, image: &Image, mode: Mode, memory_mib: u32) -> anyhow::Result<u64> {
+    let console = run(bed, image, mode, memory_mib)?.context("the boot test failed")?;
+    let cycles = console.lines().find_map(|l| l.trim().split_once(" cycles from entry")?.0.parse().ok());
+    cycles.context("the boot test printed no cycles")
+}
+
 /// All modes and sizes in turn, round after round, so that a change in the machine's load meets all alike.
 fn measure_boot(
     bed: &TestBed,
@@ -99,10 +109,7 @@ fn measure_boot(
     for _ in 0..rounds {
         for mode in MODES {
             for size in SIZES {
-                let console = run(bed, image, mode, size)?.context("the boot test failed")?;
-                let cycles =
-                    console.lines().find_map(|l| l.trim().split_once(" cycles from entry")?.0.parse().ok());
-                let cycles = cycles.context("the boot test printed no cycles")?;
+                let cycles = boot_cycles(bed, image, mode, size)?;
                 numbers.boot.entry(format!("{mode} {size:3} MiB")).or_default().push(cycles);
                 bar.inc(1);
             }
@@ -124,7 +131,7 @@ fn find_smallest(bed: &TestBed, image: &Image, numbers: &mut Numbers) -> anyhow:
 }
 
 /// Counts what is neither blank nor comment nor test, for each crate.
-fn count_lines(root: &Path, lines: &mut BTreeMap<String, (usize, usize)>) -> anyhow::Result<()> {
+pub(super) fn count_lines(root: &Path, lines: &mut BTreeMap<String, (usize, usize)>) -> anyhow::Result<()> {
     for group in ["crates", "domains", "tools", "examples"] {
         for package in sorted(&root.join(group))? {
             let name = package.strip_prefix(root).unwrap_or(&package).display().to_string();

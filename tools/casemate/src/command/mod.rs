@@ -1,5 +1,6 @@
 //! One module for each command.
 
+mod bench;
 pub mod build;
 mod check;
 mod demo;
@@ -17,6 +18,8 @@ mod vtpm;
 
 use std::process::ExitCode;
 
+pub use self::bench::BenchSection;
+
 use crate::{
     cli::{Cli, Command},
     ui::Ui,
@@ -29,6 +32,7 @@ use crate::{
 pub fn dispatch(cli: Cli, ui: &Ui) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Setup(options) => setup::setup(&options, ui),
+        Command::Bench(options) => bench::bench(&options, ui),
         Command::Doctor(options) => doctor::doctor(&options, ui),
         Command::Build(options) => build::build(&options, ui),
         Command::Sdk(options) => sdk::sdk(&options, ui),

@@ -4,7 +4,7 @@
 use std::{
     fs::File,
     io::{PipeReader, PipeWriter, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, TcpListener, TcpStream},
     os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
 };
@@ -12,6 +12,7 @@ use std::{
 use anyhow::Context;
 
 use super::{Transport, Waiting, halves};
+use crate::{site::Site, spec::Spec};
 
 /// Most bytes that are taken at once.
 const CHUNK: usize = 256 << 10;
@@ -50,17 +51,21 @@ impl<W: Write, R: Read> Transport for Stream<W, R> {
 }
 
 /// A listening TCP socket.
-pub struct TcpOffer(TcpListener);
+pub struct TcpOffer(TcpListener, bool);
 
 impl TcpOffer {
-    /// On a free port of the loopback interface.
-    pub fn new() -> anyhow::Result<TcpOffer> {
-        Ok(TcpOffer(TcpListener::bind("127.0.0.1:0")?))
+    /// On a free port of the loopback interface, or of this domain's address.
+    pub fn new(spec: &Spec, site: &Site) -> anyhow::Result<TcpOffer> {
+        let address = match site {
+            Site::Hosted(_) => IpAddr::from(Ipv4Addr::LOCALHOST),
+            Site::Xen { address, .. } => address.context("name this domain's address with --address")?,
+        };
+        Ok(TcpOffer(TcpListener::bind((address, 0))?, spec.options.nagle))
     }
 }
 
-fn tcp(stream: TcpStream) -> anyhow::Result<Stream<TcpStream, TcpStream>> {
-    stream.set_nodelay(true)?;
+fn tcp(stream: TcpStream, nagle: bool) -> anyhow::Result<Stream<TcpStream, TcpStream>> {
+    stream.set_nodelay(!nagle)?;
     Ok(Stream::new(stream.try_clone()?, stream))
 }
 
@@ -70,13 +75,13 @@ impl Waiting for TcpOffer {
     }
 
     fn complete(self: Box<Self>) -> anyhow::Result<Box<dyn Transport>> {
-        Ok(Box::new(tcp(self.0.accept()?.0)?))
+        Ok(Box::new(tcp(self.0.accept()?.0, self.1)?))
     }
 }
 
 /// The other end.
-pub fn join_tcp(address: &str) -> anyhow::Result<impl Transport + use<>> {
-    tcp(TcpStream::connect(address)?)
+pub fn join_tcp(spec: &Spec, address: &str) -> anyhow::Result<impl Transport + use<>> {
+    tcp(TcpStream::connect(address)?, spec.options.nagle)
 }
 
 /// A listening Unix socket.
@@ -115,7 +120,7 @@ pub struct PipeOffer {
 
 impl PipeOffer {
     /// Makes them.
-    pub fn new(_: &Path) -> anyhow::Result<PipeOffer> {
+    pub fn new() -> anyhow::Result<PipeOffer> {
         let (there, write) = std::io::pipe()?;
         let (read, back) = std::io::pipe()?;
         Ok(PipeOffer { write, read, theirs: (there, back) })

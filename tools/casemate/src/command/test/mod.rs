@@ -1,5 +1,6 @@
 //! `casemate test`: everything that can be tested, one line each.
 
+mod bench;
 mod conformance;
 mod fuzz;
 mod guest;
@@ -85,5 +86,6 @@ fn domains(
         vtpm::run(&bed, workspace, options.full, report, ui);
         report.add("bed-shutdown", bed.shutdown().into());
     }
+    bench::run(workspace, &options.bed, report, ui);
     whole::on_their_own(workspace, images, report, ui)
 }
