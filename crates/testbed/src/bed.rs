@@ -423,6 +423,21 @@ impl TestBed {
         })
     }
 
+    /// Takes a file out of dom0 that [`TestBed::put`] or [`TestBed::start_domain`] has brought there. dom0 keeps them in
+    /// memory, which has no room for hundreds of images. One that is not there is fine.
+    ///
+    /// # Errors
+    /// Failures of the test bed.
+    pub fn take_back(&self, file: &Path) -> Result<(), Error> {
+        let file = std::fs::canonicalize(file).map_err(Error::io("cannot open", file))?;
+        match self.shared.copies.forget(&file) {
+            Some(path) if matches!(self.shared.machine, Machine::Booted { .. }) => {
+                self.run(&["rm", "-f", &path], &[], None, |_, _| ()).map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Makes the uncompressed kernel of Linux guests usable in dom0 and returns its path there. It comes through the
     /// shared folder, which is much faster than the connection, into memory, where `xl` reads it faster still.
     pub(crate) fn put_kernel(&self, kernel: &Path) -> Result<String, Error> {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, PoisonError},
     time::Duration,
 };
@@ -276,6 +276,16 @@ impl Copies {
         };
         self.changed.notify_all();
         result
+    }
+
+    /// Forgets the copy of a file; its path, if there was one.
+    pub(crate) fn forget(&self, file: &Path) -> Option<String> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = known.iter().find(|(key, copy)| key.0 == file && matches!(copy, Copy::There(_)))?.0.clone();
+        match known.remove(&key) {
+            Some(Copy::There(path)) => Some(path.to_string()),
+            _ => None,
+        }
     }
 }
 

@@ -6,9 +6,9 @@
 
 use guest::check;
 use libos_sys::errno;
+use service::Errno;
 use service::random::{self, ENTROPY_SEED};
 use service::xenstore::NONE;
-use service::Errno;
 
 service::main!(main);
 

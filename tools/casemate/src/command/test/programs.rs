@@ -389,6 +389,9 @@ cat <&4"
                 {
                     report.add(&name, self.run(&domain, mode));
                 }
+                if let Err(error) = self.bed.take_back(&program.image) {
+                    self.ui.warn(error.to_string());
+                }
             }
         }
     }
