@@ -320,7 +320,7 @@ pub enum Gdb {
 /// Options of `symbolize`.
 #[derive(Debug, Args)]
 pub struct Symbolize {
-    /// The image with symbols (NAME.debug).
+    /// The image; its symbols are taken from NAME.debug beside it, if that is there.
     pub image: PathBuf,
     /// The text; standard input when none is named.
     pub file: Option<PathBuf>,

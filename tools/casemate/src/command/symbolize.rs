@@ -15,7 +15,9 @@ use crate::{cli, symbolize::Symbolizer};
 /// # Errors
 /// When a file cannot be read.
 pub fn symbolize(options: &cli::Symbolize) -> anyhow::Result<ExitCode> {
-    let symbols = Symbolizer::new(&options.image)?;
+    // The image itself was stripped, if there is a file with its symbols beside it.
+    let image = super::run::debug_file(&options.image).unwrap_or_else(|| options.image.clone());
+    let symbols = Symbolizer::new(&image)?;
     let input: Box<dyn BufRead> = match &options.file {
         Some(path) => {
             let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
