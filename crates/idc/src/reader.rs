@@ -230,6 +230,10 @@ impl<P: Platform> Reader<P> {
         }
         let Some(record) = self.checked(Consumer::peek)? else { return Ok(None) };
         match record.kind {
+            // Who makes room for as much as this says must be able to.
+            Kind::Data if record.len as u64 > self.max_message => {
+                Err(self.violation(Violation::MessageTooLarge))
+            }
             Kind::Data => Ok(Some(record.len)),
             Kind::First => {
                 let total = self.begin_chain(record)?;

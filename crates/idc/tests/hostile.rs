@@ -363,6 +363,16 @@ fn long_messages() {
 }
 
 #[test]
+fn the_length_of_a_message_is_told_within_the_limit() {
+    let world = world();
+    let writer = evil_writer(&world, 1, |_| ());
+    let mut reader = world.b.connect_with(A, writer.gref, &config().with_max_message(50)).unwrap();
+    writer.store(DATA, header(Kind::Data, 51));
+    let blamed = Err(Error::PeerMisbehaved { peer: A, reason: Violation::MessageTooLarge });
+    assert_eq!(reader.peek_len(), blamed);
+}
+
+#[test]
 fn states_of_a_writer() {
     let finished = 2;
     for (reason, words) in [
