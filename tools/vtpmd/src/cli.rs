@@ -224,8 +224,9 @@ impl InstanceCommand {
                     accept_image: *accept_image,
                     patience: patience.time(),
                 };
-                let domid = Lifecycle::new(&registry)?.start(name, &start)?;
-                Ok(choose(dirs, json!({ "domid": domid }), format!("`{name}` runs in domain {domid}")))
+                let (domid, took) = Lifecycle::new(&registry)?.start(name, &start)?;
+                let json = json!({ "domid": domid, "seconds": took.as_secs_f64() });
+                Ok(choose(dirs, json, format!("`{name}` runs in domain {domid}")))
             }
             InstanceCommand::Stop { name, suspend, patience, dirs } => {
                 let registry = dirs.open()?;

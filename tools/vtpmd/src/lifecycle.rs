@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use idc::{DomId, Idc};
@@ -159,11 +159,12 @@ impl<'a> Lifecycle<'a> {
         Ok(Client::new(&Idc::open().context("there is no IDC")?, DomId(domid), patience))
     }
 
-    /// Starts an instance's domain and waits for its TPM; returns the domain's id.
+    /// Starts an instance's domain and waits for its TPM; returns the domain's id, and the time from the start of
+    /// `xl create` to the TPM's first answer.
     ///
     /// # Errors
     /// It runs already; the image is another one; what `xl` says; the TPM does not come up. Nothing is left running then.
-    pub fn start(&mut self, name: &str, start: &Start) -> Result<u16> {
+    pub fn start(&mut self, name: &str, start: &Start) -> Result<(u16, Duration)> {
         let mut instance = self.registry.find(name)?;
         if let Some(binding) = self.running(&instance)? {
             bail!("`{}` runs in domain {} already: `stop` it first", instance.name, binding.domid);
@@ -179,6 +180,7 @@ impl<'a> Lifecycle<'a> {
         replace(&kernel, &bytes).context("cannot copy the image")?;
         replace(&config, configuration(&instance, &kernel, start.patience)?.as_bytes())
             .context("cannot write the domain's configuration")?;
+        let began = Instant::now();
         let created = xl(&["create", "-p", "-q", &config.to_string_lossy()]);
         // xl has read it.
         fs::remove_file(&kernel).context("cannot remove the copy of the image")?;
@@ -191,7 +193,7 @@ impl<'a> Lifecycle<'a> {
                 eprintln!("vtpmd: {error:#}");
             }
         }
-        started
+        Ok((started?, began.elapsed()))
     }
 
     /// What comes between the creation of a domain and its first answer.
