@@ -25,7 +25,7 @@ fn check(workspace: &Workspace, bed: &BedArgs, ui: &Ui) -> anyhow::Result<()> {
     let records = bench::quick(workspace, bed, workspace.target.join("bench/test.jsonl"), ui)?;
     for place in ["hosted", "dom0-libos"] {
         let here: Vec<&Record> = records.iter().filter(|r| r.place == place).collect();
-        for test in ["stream", "back", "roundtrip", "latency", "count", "fan"] {
+        for test in bench::QUICK_TESTS {
             let found: Vec<_> =
                 here.iter().filter(|r| r.test == test && r.series.starts_with("idc")).collect();
             ensure!(!found.is_empty(), "{place}: there is no result of `{test}` for IDC");
