@@ -107,7 +107,7 @@ fn nonce() -> anyhow::Result<String> {
 /// What `tpm2_checkquote` says to the quote in a folder; nothing if it refuses.
 fn check(dir: &Path, nonce: &str) -> anyhow::Result<Option<String>> {
     let output = Command::new("tpm2_checkquote")
-        .args(["-T", "none", "-u", FILES[0], "-m", FILES[1], "-s", FILES[2], "-f", FILES[3], "-g", "sha256"])
+        .args(["-u", FILES[0], "-m", FILES[1], "-s", FILES[2], "-f", FILES[3], "-g", "sha256"])
         .args(["-q", nonce])
         .current_dir(dir)
         .output()
