@@ -27,92 +27,6 @@
 #include <stdint.h>
 
 /**
- * How a peer broke the protocol.
- */
-typedef enum idc_reason {
-  /**
-   * It did not.
-   */
-  IDC_REASON_NONE = 0,
-  /**
-   * The setup page does not begin with the magic number.
-   */
-  IDC_REASON_SETUP_MAGIC = 1,
-  /**
-   * A number of pages or slots that there cannot be, or a field that must be zero is not.
-   */
-  IDC_REASON_SETUP_GEOMETRY = 2,
-  /**
-   * A grant reference in the setup page is one of Xen's reserved ones.
-   */
-  IDC_REASON_SETUP_GRANT = 3,
-  /**
-   * The event-channel port in the setup page is missing, or there is one where there must be none.
-   */
-  IDC_REASON_SETUP_PORT = 4,
-  /**
-   * Unknown type or reserved bits in a record header.
-   */
-  IDC_REASON_RECORD_HEADER = 5,
-  /**
-   * A record reaches beyond the end of the ring.
-   */
-  IDC_REASON_RECORD_LENGTH = 6,
-  /**
-   * A filler record that does not end where the ring ends, or starts where it starts.
-   */
-  IDC_REASON_RECORD_FILLER = 7,
-  /**
-   * A fragment out of order, empty, or more or fewer bytes than the message declared.
-   */
-  IDC_REASON_FRAGMENT = 8,
-  /**
-   * A message comes in more pieces than any geometry needs.
-   */
-  IDC_REASON_FRAGMENT_COUNT = 9,
-  /**
-   * A descriptor names pool pages that this side has not given back, or that there are not.
-   */
-  IDC_REASON_POOL_PAGE = 10,
-  /**
-   * The count of pool pages that were given back went back, or is more than were taken.
-   */
-  IDC_REASON_POOL_RETURN = 11,
-  /**
-   * A message longer than this side said it takes.
-   */
-  IDC_REASON_MESSAGE_TOO_LARGE = 12,
-  /**
-   * The index of consumed bytes went back.
-   */
-  IDC_REASON_CONSUMED_BACK = 13,
-  /**
-   * The index of consumed bytes passed what had been written, or is not a multiple of eight.
-   */
-  IDC_REASON_CONSUMED_AHEAD = 14,
-  /**
-   * An armed event index went back or is out of reach.
-   */
-  IDC_REASON_ARMED_INDEX = 15,
-  /**
-   * A state word that has no meaning.
-   */
-  IDC_REASON_STATE_UNKNOWN = 16,
-  /**
-   * A state that may not follow the one before.
-   */
-  IDC_REASON_STATE_BACK = 17,
-  /**
-   * The reader's page echoes another channel's number.
-   */
-  IDC_REASON_NONCE = 18,
-  /**
-   * The grant reference of the answering ring is impossible.
-   */
-  IDC_REASON_REPLY_GRANT = 19,
-} idc_reason;
-
-/**
  * What functions return when they do not return a number of their own. Errors are negative.
  */
 typedef enum idc_status {
@@ -233,6 +147,92 @@ typedef enum idc_status {
    */
   IDC_E_OTHER = -28,
 } idc_status;
+
+/**
+ * How a peer broke the protocol.
+ */
+typedef enum idc_reason {
+  /**
+   * It did not.
+   */
+  IDC_REASON_NONE = 0,
+  /**
+   * The setup page does not begin with the magic number.
+   */
+  IDC_REASON_SETUP_MAGIC = 1,
+  /**
+   * A number of pages or slots that there cannot be, or a field that must be zero is not.
+   */
+  IDC_REASON_SETUP_GEOMETRY = 2,
+  /**
+   * A grant reference in the setup page is one of Xen's reserved ones.
+   */
+  IDC_REASON_SETUP_GRANT = 3,
+  /**
+   * The event-channel port in the setup page is missing, or there is one where there must be none.
+   */
+  IDC_REASON_SETUP_PORT = 4,
+  /**
+   * Unknown type or reserved bits in a record header.
+   */
+  IDC_REASON_RECORD_HEADER = 5,
+  /**
+   * A record reaches beyond the end of the ring.
+   */
+  IDC_REASON_RECORD_LENGTH = 6,
+  /**
+   * A filler record that does not end where the ring ends, or starts where it starts.
+   */
+  IDC_REASON_RECORD_FILLER = 7,
+  /**
+   * A fragment out of order, empty, or more or fewer bytes than the message declared.
+   */
+  IDC_REASON_FRAGMENT = 8,
+  /**
+   * A message comes in more pieces than any geometry needs.
+   */
+  IDC_REASON_FRAGMENT_COUNT = 9,
+  /**
+   * A descriptor names pool pages that this side has not given back, or that there are not.
+   */
+  IDC_REASON_POOL_PAGE = 10,
+  /**
+   * The count of pool pages that were given back went back, or is more than were taken.
+   */
+  IDC_REASON_POOL_RETURN = 11,
+  /**
+   * A message longer than this side said it takes.
+   */
+  IDC_REASON_MESSAGE_TOO_LARGE = 12,
+  /**
+   * The index of consumed bytes went back.
+   */
+  IDC_REASON_CONSUMED_BACK = 13,
+  /**
+   * The index of consumed bytes passed what had been written, or is not a multiple of eight.
+   */
+  IDC_REASON_CONSUMED_AHEAD = 14,
+  /**
+   * An armed event index went back or is out of reach.
+   */
+  IDC_REASON_ARMED_INDEX = 15,
+  /**
+   * A state word that has no meaning.
+   */
+  IDC_REASON_STATE_UNKNOWN = 16,
+  /**
+   * A state that may not follow the one before.
+   */
+  IDC_REASON_STATE_BACK = 17,
+  /**
+   * The reader's page echoes another channel's number.
+   */
+  IDC_REASON_NONCE = 18,
+  /**
+   * The grant reference of the answering ring is impossible.
+   */
+  IDC_REASON_REPLY_GRANT = 19,
+} idc_reason;
 
 /**
  * One end of a channel, in one direction or in both. For one thread at a time; `idc_split` makes two of one.
@@ -390,13 +390,17 @@ int64_t idc_try_write_batch(struct idc_channel *channel, const struct idc_buffer
  * most `timeout_ms` milliseconds (negative: for ever). `idc_append` writes the message there, in as many pieces as you
  * like, and `idc_commit` sends it. Another write in between gives the room up, and so does another `idc_reserve`.
  */
-int idc_reserve(struct idc_channel *channel, size_t len, int timeout_ms);
+int idc_reserve(struct idc_channel *channel,
+                size_t len,
+                int timeout_ms);
 
 /**
  * Appends bytes to the message for which `idc_reserve` found room. `IDC_E_MESSAGE_TOO_LARGE`: there is not enough of it;
  * nothing was appended. `IDC_E_INVALID`: there is none.
  */
-int idc_append(struct idc_channel *channel, const void *data, size_t len);
+int idc_append(struct idc_channel *channel,
+               const void *data,
+               size_t len);
 
 /**
  * Sends what was appended, which may be less than was reserved. `IDC_E_INVALID`: nothing is reserved.
@@ -621,7 +625,8 @@ int idc_redial(struct idc_context *idc,
  * Pages of this side that domain `peer` (-1: any) still has mapped although their channels are closed. Linux keeps such
  * pages by itself; there it is 0.
  */
-int64_t idc_quarantined(struct idc_context *idc, int peer);
+int64_t idc_quarantined(struct idc_context *idc,
+                        int peer);
 
 /**
  * Offers a service under a name of 1 to 32 small letters, digits and `-`.
