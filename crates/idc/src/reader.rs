@@ -435,6 +435,10 @@ impl<P: Platform> Reader<P> {
 
 impl<P: Platform> Drop for Reader<P> {
     fn drop(&mut self) {
+        if self.failed.is_none() {
+            // The writer may wait for its last message to be taken. A bad index of its is its own affair now.
+            let _ = self.ring.publish();
+        }
         self.abandon(CloseReason::Dropped);
     }
 }

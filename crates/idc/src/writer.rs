@@ -414,6 +414,8 @@ impl<P: Platform> Writer<P> {
     #[inline]
     fn usable(&self) -> Result<()> {
         match &self.failed {
+            // What it had to say was said; that the reader has left since is no news to who says more.
+            Some(Error::PeerClosed { .. }) if self.finished => Err(Error::Finished),
             Some(error) => Err(*error),
             None if self.finished => Err(Error::Finished),
             None => Ok(()),

@@ -357,6 +357,25 @@ fn drained_means_read() {
 }
 
 #[test]
+fn a_reader_that_has_taken_everything_may_leave() {
+    for taken in [3, 2] {
+        let world = world();
+        let (mut writer, gref) = world.a.create(B, &SMALL).unwrap();
+        let mut reader = world.b.connect(A, gref).unwrap();
+        (0..3).for_each(|_| writer.send(b"1").unwrap());
+        writer.finish().unwrap();
+        (0..taken).for_each(|_| assert!(reader.recv().unwrap().is_some()));
+        drop(reader);
+        let drained = writer.wait_drained_by(Deadline::NEVER);
+        if taken == 3 {
+            assert_eq!((drained, writer.send(b"more")), (Ok(()), Err(Error::Finished)));
+        } else {
+            assert!(matches!(drained, Err(Error::PeerClosed { peer: B, .. })), "{drained:?}");
+        }
+    }
+}
+
+#[test]
 fn streams_of_bytes() {
     let world = world();
     let (mut ours, mut theirs) = duplex(&world, &SMALL, &Config::default());

@@ -104,7 +104,13 @@ impl<P: Platform> Writer<P> {
             if writer.checked(|ring| ring.drained())? {
                 return Ok(Step::Done);
             }
-            writer.reader_gone()?;
+            if let Err(gone) = writer.reader_gone() {
+                // A reader that has taken everything may leave at once, also between the two looks. Its state was
+                // loaded before this one, so what it took is seen now.
+                let took_all =
+                    matches!(gone, Error::PeerClosed { .. }) && writer.checked(|ring| ring.drained())?;
+                return if took_all { Ok(Step::Done) } else { Err(gone) };
+            }
             Ok(Step::Wait { bound: writer.reader_takes.is_some() })
         })
     }
