@@ -102,6 +102,9 @@ fn find(images: &[Image]) -> anyhow::Result<&Image> {
     images.iter().find(|i| i.name == IMAGE).with_context(|| format!("there is no image {IMAGE}"))
 }
 
+/// Pages of closed channels that a peer may keep before it gets no more (`idc`'s quarantine).
+const QUARANTINE: usize = 160;
+
 /// Starts a domain that crashes when its client says so.
 pub(super) fn start_mortal(bed: &TestBed, images: &[Image], mode: Mode) -> anyhow::Result<Domain> {
     let mut config = DomainConfig::new(&find(images)?.path, mode);
@@ -121,8 +124,11 @@ fn clients(bench: &Bench<'_>, place: Place) -> anyhow::Result<()> {
         let (witnessed, attacked, victimised) = (witness.end(), hostile.end(), victim.end());
         let text = victimised.as_deref().unwrap_or_default().to_owned();
         both(both(witnessed.map(drop), attacked.map(drop)), victimised.map(drop))?;
-        // Linux keeps such pages by itself.
-        let held = !text.contains("\"put_off\":0");
+        // Linux keeps such pages by itself. A slow attack may not get as far as the budget before it ends.
+        let kept = text.split("\"quarantined\":").nth(1).unwrap_or_default();
+        let kept: String = kept.chars().take_while(char::is_ascii_digit).collect();
+        let within = kept.parse().is_ok_and(|pages: usize| pages <= QUARANTINE);
+        let held = within || (!kept.is_empty() && !text.contains("\"put_off\":0"));
         ensure!(held || place == Place::Dom0, "the hostile domain got pages without end:\n{text}");
         Ok(())
     })
