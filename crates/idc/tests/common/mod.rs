@@ -5,12 +5,26 @@ use std::time::Duration;
 
 use idc::platform::hosted::Hosted;
 use idc::platform::{Access, Platform};
+use idc::record::{Kind, Record};
 use idc::setup::{PAGE_SIZE, Setup, control, features};
 use idc::shm::Memory;
 use idc::{Channel, Config, Deadline, DomId, GrantRef, HostedConfig, Idc};
 
 pub const A: DomId = DomId(11);
 pub const B: DomId = DomId(22);
+
+/// Longest message that the honest side of the hostile tests takes.
+pub const MAX_MESSAGE: usize = 10_000;
+
+/// That side's configuration.
+pub fn honest() -> Config {
+    Config::default().with_pages(1).with_max_message(MAX_MESSAGE)
+}
+
+/// The header of a record.
+pub fn header(kind: Kind, len: usize) -> u64 {
+    Record::new(kind, len).encode()
+}
 
 /// A directory and two domains in it.
 pub struct World {
