@@ -61,6 +61,9 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// Both.
+    pub const ALL: [Mode; 2] = [Mode::Pv, Mode::Pvh];
+
     /// The name that `xl` uses for the type of the domain.
     pub fn name(self) -> &'static str {
         match self {

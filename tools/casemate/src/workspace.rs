@@ -1,7 +1,7 @@
 //! The source tree: where it is, what it contains, and cargo.
 
 use std::{
-    env,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -15,6 +15,10 @@ use crate::{
 
 /// Target of everything that is linked statically: the kernel, domain images, programs for dom0.
 pub const MUSL: &str = "x86_64-unknown-linux-musl";
+
+/// What Debian's libxen-dev has for a static program that uses libxenvchan.
+const VCHAN_LIBRARIES: [&str; 7] =
+    ["-lxenvchan", "-lxenstore", "-lxengnttab", "-lxenevtchn", "-lxentoolcore", "-lxentoollog", "-lxencall"];
 
 /// Environment variable that names the source tree; the launcher sets it.
 const ROOT_VARIABLE: &str = "CASEMATE_ROOT";
@@ -108,6 +112,28 @@ impl Workspace {
         let built = project::build(command, example);
         bar.finish_and_clear();
         built?.remove(example).with_context(|| format!("cargo built no program {example}"))
+    }
+
+    /// Builds `tests/peers/NAME.c`, which uses Xen's own libxenvchan, as a static program for dom0 and Linux guests; `flags`
+    /// are more for the compiler.
+    ///
+    /// # Errors
+    /// When it cannot be built.
+    pub fn vchan_program(&self, name: &str, flags: &[&str]) -> anyhow::Result<PathBuf> {
+        let dir = self.target.join("peers");
+        fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        let program = dir.join(name);
+        let mut compiler = Command::new("cc");
+        compiler.args(["-O2", "-Wall", "-Werror", "-static"]).args(flags).arg("-o").arg(&program);
+        compiler.arg(self.root.join("tests/peers").join(name).with_extension("c")).args(VCHAN_LIBRARIES);
+        let output = compiler.output().context("cannot run cc")?;
+        if !output.status.success() {
+            bail!(
+                "{name}, which uses libxenvchan, cannot be built (is libxen-dev there? `casemate setup` installs it):\n{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(program)
     }
 
     /// Folder for what the test bed builds and logs.

@@ -24,7 +24,6 @@ use crate::{cli, image::finish::Image, session, ui::Ui, workspace::Workspace};
 pub(super) const BOOT: &str = "boot";
 /// Sizes of memory at which boot is measured, in MiB.
 const SIZES: [u32; 3] = [4, 32, 256];
-const MODES: [Mode; 2] = [Mode::Pv, Mode::Pvh];
 /// Images whose size is reported.
 const IMAGES: [&str; 3] = ["hello", "echo", "digest"];
 /// Nominal time limit of one domain.
@@ -105,9 +104,9 @@ fn measure_boot(
     numbers: &mut Numbers,
     ui: &Ui,
 ) -> anyhow::Result<()> {
-    let bar = ui.bar(u64::from(rounds) * (SIZES.len() * MODES.len()) as u64, "boots");
+    let bar = ui.bar(u64::from(rounds) * (SIZES.len() * Mode::ALL.len()) as u64, "boots");
     for _ in 0..rounds {
-        for mode in MODES {
+        for mode in Mode::ALL {
             for size in SIZES {
                 let cycles = boot_cycles(bed, image, mode, size)?;
                 numbers.boot.entry(format!("{mode} {size:3} MiB")).or_default().push(cycles);
@@ -122,7 +121,7 @@ fn measure_boot(
 
 /// Tries less and less memory until the toolstack or the image refuses.
 fn find_smallest(bed: &TestBed, image: &Image, numbers: &mut Numbers) -> anyhow::Result<()> {
-    for mode in MODES {
+    for mode in Mode::ALL {
         let fits = |size: &u32| matches!(run(bed, image, mode, *size), Ok(Some(_)));
         let smallest = (1..=4).rev().take_while(fits).last();
         numbers.smallest.insert(mode.to_string(), smallest.context("hello does not run in 4 MiB")?);
@@ -196,7 +195,7 @@ fn print_tables(numbers: &Numbers) {
     println!("\n| tool chain | seconds |\n|---|---:|");
     println!("| building and installing the SDK, downloads at hand | {:.1} |", times.sdk);
     println!("| compiling and linking hello in C, median | {:.2} |", median(times.compile.iter().copied()));
-    for mode in MODES {
+    for mode in Mode::ALL {
         let of_mode = times.to_console.iter().filter(|(name, _)| *name == mode.to_string()).map(|(_, t)| *t);
         println!("| from source to the first line on the console, {mode}, median | {:.2} |", median(of_mode));
     }

@@ -75,8 +75,10 @@ pub fn run(
     } else {
         Vec::new()
     };
-    let programs =
-        Programs { idcperf: workspace.static_program(IDCPERF, ui)?, vchan: build_vchan(workspace)? };
+    let programs = Programs {
+        idcperf: workspace.static_program(IDCPERF, ui)?,
+        vchan: workspace.vchan_program("vchan-perf", &["-Wl,--wrap=xenevtchn_notify"])?,
+    };
     let bed = session::open_with_xen(workspace, options, DOMAINS_MIB, &PINNED, ui)?;
     if wanted(Section::Boot) {
         boot::cycles(&bed, &images, amount.effort, sink, ui)?;
@@ -123,16 +125,33 @@ struct Collector<'a> {
     /// Of the run that is underway, if its results have a name of their own.
     name: Option<&'static str>,
     failed: Option<anyhow::Error>,
+    /// The only tests that were asked for; all if there are none.
+    tests: Vec<String>,
 }
 
 impl<'a> Collector<'a> {
-    fn new(sink: &'a mut Sink, section: Section, mode: Option<Mode>, runs: &[Run], ui: &Ui) -> Self {
+    fn new(
+        sink: &'a mut Sink,
+        section: Section,
+        mode: Option<Mode>,
+        (amount, runs): (&Amount, &[Run]),
+        ui: &Ui,
+    ) -> Self {
         let what = match mode {
             Some(mode) => format!("{} {mode}", section.place()),
             None => section.place().to_owned(),
         };
         let bar = ui.bar(runs.iter().map(Run::results).sum(), what);
-        Self { sink, section, mode, bar, rest: Vec::new(), name: None, failed: None }
+        Self {
+            sink,
+            section,
+            mode,
+            bar,
+            rest: Vec::new(),
+            name: None,
+            failed: None,
+            tests: amount.tests.clone(),
+        }
     }
 
     fn line(&mut self, line: &str) -> anyhow::Result<()> {
@@ -147,7 +166,8 @@ impl<'a> Collector<'a> {
         // What counts is the machine under it all.
         record.load = load();
         let mode = self.mode.map(|mode| format!(" --mode {mode}")).unwrap_or_default();
-        record.command = format!("casemate bench --only {}{mode}", self.section.name());
+        let tests = self.tests.iter().map(|test| format!(" --test {test}")).collect::<String>();
+        record.command = format!("casemate bench --only {}{mode}{tests}", self.section.name());
         self.bar.inc(1);
         self.bar.set_message(format!("{}, {}", record.test, record.series));
         self.sink.add(record)
@@ -174,7 +194,7 @@ fn hosted(workspace: &Workspace, amount: &Amount, sink: &mut Sink, ui: &Ui) -> a
     if clang.is_none() {
         runs.iter_mut().for_each(|run| run.transports.retain(|name| !name.starts_with("iceoryx2")));
     }
-    let mut collector = Collector::new(sink, Section::Hosted, None, &runs, ui);
+    let mut collector = Collector::new(sink, Section::Hosted, None, (amount, &runs), ui);
     for run in &runs {
         collector.name = run.name;
         let mut child = Command::new(&program)
@@ -219,28 +239,6 @@ fn libclang() -> Option<PathBuf> {
     found.pop()
 }
 
-/// What Debian's libxen-dev has for a static program that uses libxenvchan.
-const LIBRARIES: [&str; 7] =
-    ["-lxenvchan", "-lxenstore", "-lxengnttab", "-lxenevtchn", "-lxentoolcore", "-lxentoollog", "-lxencall"];
-
-/// Builds the program that measures libxenvchan.
-fn build_vchan(workspace: &Workspace) -> anyhow::Result<PathBuf> {
-    let dir = workspace.target.join("peers");
-    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    let program = dir.join("vchan-perf");
-    let mut compiler = Command::new("cc");
-    compiler.args(["-O2", "-Wall", "-Werror", "-static", "-Wl,--wrap=xenevtchn_notify", "-o"]).arg(&program);
-    compiler.arg(workspace.root.join("tests/peers/vchan-perf.c")).args(LIBRARIES);
-    let output = compiler.output().context("cannot run cc")?;
-    if !output.status.success() {
-        bail!(
-            "the program for libxenvchan cannot be built (is libxen-dev there? `casemate setup` installs it):\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-    Ok(program)
-}
-
 /// Both halves in Linux.
 struct Programs {
     idcperf: PathBuf,
@@ -272,7 +270,7 @@ fn linux(
     let guest = guest?;
     let (address, _) = guest.addresses().context("the guest has no network")?;
     let runs = amount.runs(Section::Linux);
-    let mut collector = Collector::new(sink, Section::Linux, Some(mode), &runs, ui);
+    let mut collector = Collector::new(sink, Section::Linux, Some(mode), (amount, &runs), ui);
     for run in &runs {
         let first = First { bed, programs, peer: guest.id(), address: Some(address) };
         thread::scope(|scope| {
@@ -311,7 +309,7 @@ fn libos(
     let image = images.iter().find(|i| i.name == PEER);
     let image = image.with_context(|| format!("there is no image {PEER}"))?;
     let runs = amount.runs(Section::Libos);
-    let mut collector = Collector::new(sink, Section::Libos, Some(mode), &runs, ui);
+    let mut collector = Collector::new(sink, Section::Libos, Some(mode), (amount, &runs), ui);
     for run in &runs {
         let mut config = DomainConfig::new(&image.path, mode);
         config.memory_mib = 64;

@@ -15,8 +15,6 @@ use crate::{
     workspace::Workspace,
 };
 
-const MODES: [Mode; 2] = [Mode::Pv, Mode::Pvh];
-
 /// The package; its image lacks the first part of the name.
 pub(super) const PACKAGE: &str = "casemate-idc-conformance";
 const IMAGE: &str = "idc-conformance";
@@ -46,7 +44,7 @@ struct Bench<'a> {
 
 /// Is any of these tests wanted?
 pub fn is_wanted(report: &Report) -> bool {
-    MODES.iter().any(|m| TESTS.iter().any(|(name, _)| report.wants(&format!("{m}-{name}"))))
+    report.wants_in_a_mode(TESTS.iter().map(|(name, _)| *name))
 }
 
 /// Runs them.
@@ -65,7 +63,7 @@ pub fn run(
     }
     let program = bed.put(&workspace.static_program(PACKAGE, ui)?)?;
     let image = image(images)?;
-    for mode in MODES {
+    for mode in Mode::ALL {
         let bench = Bench { bed, mode, image, program: program.clone() };
         for (name, test) in TESTS {
             let name = format!("{mode}-{name}");

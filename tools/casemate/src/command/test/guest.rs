@@ -19,8 +19,6 @@ use crate::{
 };
 
 /// Every test runs in each of these, unless it says otherwise.
-const MODES: [Mode; 2] = [Mode::Pv, Mode::Pvh];
-
 /// Memory of a test that does not ask for another size, in MiB.
 const MEMORY_MIB: u32 = 16;
 
@@ -82,7 +80,7 @@ impl GuestTest {
 
     /// Is it to be run in any mode?
     pub fn is_wanted(&self, report: &Report) -> bool {
-        MODES.iter().any(|mode| self.name_in(*mode).is_some_and(|name| report.wants(&name)))
+        Mode::ALL.iter().any(|mode| self.name_in(*mode).is_some_and(|name| report.wants(&name)))
     }
 
     /// Its full name in a mode, if it is meant for that.
@@ -142,7 +140,7 @@ impl GuestTest {
 
 /// Runs all tests that are wanted.
 pub fn run(bed: &TestBed, tests: &[GuestTest], report: &mut Report, ui: &Ui) {
-    let all = MODES.into_iter().flat_map(|mode| tests.iter().map(move |test| (mode, test)));
+    let all = Mode::ALL.into_iter().flat_map(|mode| tests.iter().map(move |test| (mode, test)));
     let named = all.filter_map(|(mode, test)| Some((test.name_in(mode)?, mode, test)));
     let wanted: Vec<_> = named.filter(|(name, ..)| report.wants(name)).collect();
     if wanted.is_empty() {

@@ -27,8 +27,6 @@ use crate::{
     workspace::Workspace,
 };
 
-const MODES: [Mode; 2] = [Mode::Pv, Mode::Pvh];
-
 /// The package; its image lacks the first part of the name.
 const PACKAGE: &str = "casemate-idc-hostile";
 const IMAGE: &str = "idc-hostile";
@@ -67,7 +65,7 @@ struct Bench<'a> {
 
 /// Is any of these tests wanted?
 pub fn is_wanted(report: &Report) -> bool {
-    MODES.iter().any(|m| TESTS.iter().any(|(name, ..)| report.wants(&format!("{m}-{name}"))))
+    report.wants_in_a_mode(TESTS.iter().map(|(name, ..)| *name))
 }
 
 /// Runs them.
@@ -86,7 +84,7 @@ pub fn run(
     }
     let program = bed.put(&workspace.static_program(PACKAGE, ui)?)?;
     let image = find(images)?;
-    for mode in MODES {
+    for mode in Mode::ALL {
         let bench = Bench { bed, mode, image, program: program.clone() };
         for (name, test, place) in TESTS {
             let name = format!("{mode}-{name}");

@@ -28,8 +28,6 @@ use crate::{
     workspace::Workspace,
 };
 
-const MODES: [Mode; 2] = [Mode::Pv, Mode::Pvh];
-
 /// The peer in Linux: echo service and client with checks, an example of the IDC crate.
 const PROBE: &str = "probe";
 
@@ -75,7 +73,7 @@ fn name_of(mode: Mode, test: &str) -> String {
 
 /// Is any of these tests wanted?
 pub fn is_wanted(report: &Report) -> bool {
-    MODES.iter().any(|m| TESTS.iter().any(|(name, _)| report.wants(&name_of(*m, name))))
+    report.wants_in_a_mode(TESTS.iter().map(|(name, _)| *name))
 }
 
 /// Runs them.
@@ -95,9 +93,15 @@ pub fn run(
     }
     let peer = |name| workspace.static_example("casemate-idc", name, ui);
     let suite = workspace.static_program(conformance::PACKAGE, ui)?;
-    let peers =
-        [peer(PROBE)?, peer(CROWD)?, peer(VCHAN)?, vchan::build_peer(workspace)?, suite, peer(DEATH)?];
-    for mode in MODES {
+    let peers = [
+        peer(PROBE)?,
+        peer(CROWD)?,
+        peer(VCHAN)?,
+        workspace.vchan_program(vchan::PEER, &[])?,
+        suite,
+        peer(DEATH)?,
+    ];
+    for mode in Mode::ALL {
         // What counts channels and grants of Linux takes minutes and is the same in both modes but for Xen.
         let long = |name: &str| {
             mode == Mode::Pvh && matches!(name, "linux-idc-channels-at-once" | "linux-idc-no-leaks")

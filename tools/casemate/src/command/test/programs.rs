@@ -33,8 +33,6 @@ use crate::{
     workspace::Workspace,
 };
 
-const MODES: [Mode; 2] = [Mode::Pv, Mode::Pvh];
-
 /// Memory of each domain in MiB.
 const MEMORY_MIB: u32 = 64;
 
@@ -112,7 +110,7 @@ const OWN_TESTS: [OwnTests; 6] = [
 /// Is any of these tests wanted? Which programs a package has is known only when it is built, so a part of the
 /// name of such a test is enough.
 pub fn is_wanted(full: bool, report: &Report) -> bool {
-    let in_modes = |name: &str| MODES.iter().any(|mode| report.wants(&format!("{mode}-{name}")));
+    let in_modes = |name: &str| report.wants_in_a_mode([name]);
     TEMPLATES.iter().any(|(name, ..)| in_modes(name))
         || in_modes(FEATURES)
         || in_modes(SERVICE)
@@ -126,7 +124,7 @@ pub fn is_wanted(full: bool, report: &Report) -> bool {
 fn wants_package((name, _, selection): &Package, full: bool, report: &Report) -> bool {
     let named = |only: &str| {
         only.contains(&format!("{name}-"))
-            || MODES.iter().any(|mode| format!("{mode}-{name}-").contains(only))
+            || Mode::ALL.iter().any(|mode| format!("{mode}-{name}-").contains(only))
     };
     (full || !matches!(selection, Selection::None))
         && (report.only().is_empty() || report.only().iter().any(|only| named(only)))
@@ -385,7 +383,7 @@ cat <&4"
                     Program { image: &program.image, words: program.args.clone(), input: "", judge: &judge };
                 let modes = wanted(&format!("{name}-{}", program.name), report);
                 for (name, mode) in
-                    modes.into_iter().filter(|(_, mode)| !sampled || *mode == MODES[number % 2])
+                    modes.into_iter().filter(|(_, mode)| !sampled || *mode == Mode::ALL[number % 2])
                 {
                     report.add(&name, self.run(&domain, mode));
                 }
@@ -468,7 +466,7 @@ cat <&4"
 
 /// The modes in which a test is wanted, with its full names.
 fn wanted(name: &str, report: &Report) -> Vec<(String, Mode)> {
-    let names = MODES.iter().map(|mode| (format!("{mode}-{name}"), *mode));
+    let names = Mode::ALL.iter().map(|mode| (format!("{mode}-{name}"), *mode));
     names.filter(|(name, _)| report.wants(name)).collect()
 }
 

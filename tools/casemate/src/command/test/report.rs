@@ -3,6 +3,7 @@
 use std::{fmt::Write as _, fs, path::Path, process::ExitCode, time::Instant};
 
 use anyhow::Context;
+use testbed::proto::Mode;
 
 /// Result of a test.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +68,11 @@ impl Report {
     /// Is this test to be run?
     pub fn wants(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| name.contains(only.as_str()))
+    }
+
+    /// Is one of these tests to be run, in any mode?
+    pub fn wants_in_a_mode<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> bool {
+        names.into_iter().any(|name| Mode::ALL.iter().any(|mode| self.wants(&format!("{mode}-{name}"))))
     }
 
     /// Parts of the names of the tests that are wanted; nothing when all are.

@@ -12,8 +12,6 @@ use crate::{
     workspace::Workspace,
 };
 
-const MODES: [Mode; 2] = [Mode::Pv, Mode::Pvh];
-
 /// The service's image, and its client's package.
 const SERVICE: &str = "digest";
 const CLIENT: &str = "casemate-digest-client";
@@ -53,8 +51,7 @@ struct Bench<'a> {
 
 /// Is any of these tests wanted?
 pub fn is_wanted(report: &Report) -> bool {
-    report.wants(ABSENT)
-        || MODES.iter().any(|m| TESTS.iter().any(|(name, _)| report.wants(&format!("{m}-{name}"))))
+    report.wants(ABSENT) || report.wants_in_a_mode(TESTS.iter().map(|(name, _)| *name))
 }
 
 /// Runs them.
@@ -77,7 +74,7 @@ pub fn run(
     if report.wants(ABSENT) {
         report.add(ABSENT, verdict(bench.absent()));
     }
-    for mode in MODES {
+    for mode in Mode::ALL {
         for (name, test) in TESTS {
             let name = format!("{mode}-{name}");
             if report.wants(&name) {

@@ -3,12 +3,7 @@
 //! Two such programs run in dom0: a small one in C that checks every byte (`tests/peers/vchan-peer.c`), built here
 //! against Xen's own library, and Xen's `vchan-socket-proxy`. Each is the server and the client.
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use testbed::{
@@ -23,14 +18,11 @@ use crate::{
     workspace::Workspace,
 };
 
-const MODES: [Mode; 2] = [Mode::Pv, Mode::Pvh];
-
 /// The domain that sends back what it gets.
 const ECHO: &str = "vchan-echo";
 
-/// What Debian's libxen-dev has for a static program that uses libxenvchan.
-const LIBRARIES: [&str; 7] =
-    ["-lxenvchan", "-lxenstore", "-lxengnttab", "-lxenevtchn", "-lxentoolcore", "-lxentoollog", "-lxencall"];
+/// The peer in C.
+pub const PEER: &str = "vchan-peer";
 
 /// Sizes of a server's rings: both in the shared page, one in it, pages of their own.
 const SIZES: [usize; 3] = [1024, 2048, 65_536];
@@ -65,25 +57,7 @@ struct Bench<'a> {
 
 /// Is any of these tests wanted?
 pub fn is_wanted(report: &Report) -> bool {
-    MODES.iter().any(|m| TESTS.iter().any(|(name, _)| report.wants(&format!("{m}-{name}"))))
-}
-
-/// Builds the peer in C.
-///
-/// # Errors
-/// When it cannot be built.
-pub fn build_peer(workspace: &Workspace) -> anyhow::Result<PathBuf> {
-    let dir = workspace.target.join("peers");
-    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    let program = dir.join("vchan-peer");
-    let mut compiler = Command::new("cc");
-    compiler.args(["-O2", "-Wall", "-Werror", "-static", "-o"]).arg(&program);
-    compiler.arg(workspace.root.join("tests/peers/vchan-peer.c")).args(LIBRARIES);
-    let output = compiler.output().context("cannot run cc")?;
-    if !output.status.success() {
-        bail!("the peer for vchan tests cannot be built:\n{}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(program)
+    report.wants_in_a_mode(TESTS.iter().map(|(name, _)| *name))
 }
 
 /// Runs them.
@@ -100,11 +74,11 @@ pub fn run(
     if !is_wanted(report) {
         return Ok(());
     }
-    let peer = bed.put(&build_peer(workspace)?)?;
+    let peer = bed.put(&workspace.vchan_program(PEER, &[])?)?;
     let ours = bed.put(&workspace.static_example("casemate-idc", "vchan", ui)?)?;
     let image =
         images.iter().find(|i| i.name == ECHO).with_context(|| format!("there is no image {ECHO}"))?;
-    for mode in MODES {
+    for mode in Mode::ALL {
         let bench = Bench { bed, mode, image, peer: peer.clone(), ours: ours.clone() };
         for (name, test) in TESTS {
             let name = format!("{mode}-{name}");

@@ -14,7 +14,6 @@ use crate::{
     workspace::Workspace,
 };
 
-const MODES: [Mode; 2] = [Mode::Pv, Mode::Pvh];
 const NAME: &str = "vtpm";
 /// Kills of a TPM that is writing.
 const KILLS: u32 = 10;
@@ -43,9 +42,7 @@ struct Bench<'a> {
 
 /// Is any of these tests wanted?
 pub fn is_wanted(report: &Report) -> bool {
-    MODES.iter().any(|mode| report.wants(&format!("{mode}-{NAME}")))
-        || cli::is_wanted(report)
-        || linux::is_wanted(report)
+    report.wants_in_a_mode([NAME]) || cli::is_wanted(report) || linux::is_wanted(report)
 }
 
 /// Runs them. What cannot be built is a result, too.
@@ -61,7 +58,7 @@ pub fn run(bed: &TestBed, workspace: &Workspace, full: bool, report: &mut Report
         Ok(built) => built,
         Err(error) => return report.add(&format!("build-{NAME}"), Verdict::Error(ui::text_of(&error))),
     };
-    for mode in MODES {
+    for mode in Mode::ALL {
         let name = format!("{mode}-{NAME}");
         if report.wants(&name) {
             let bench = Bench { bed, daemon: daemon.clone(), image: &built.image };

@@ -4,9 +4,7 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 use testbed::{TestBed, proto::Mode};
 
-use super::{
-    DEFINE_COUNTER, EXTEND_PCR, EXTENDED, GET_RANDOM, INCREMENT, MODES, READ_COUNTER, READ_PCR, SUCCESS,
-};
+use super::{DEFINE_COUNTER, EXTEND_PCR, EXTENDED, GET_RANDOM, INCREMENT, READ_COUNTER, READ_PCR, SUCCESS};
 use crate::{
     beside::{self, MANAGER, STOP_MANAGER},
     command::test::report::Report,
@@ -14,19 +12,21 @@ use crate::{
     ui,
 };
 
+const NAME: &str = "vtpm-cli";
+
 /// One name for each mode.
 fn name_of(mode: Mode) -> String {
-    format!("{mode}-vtpm-cli")
+    format!("{mode}-{NAME}")
 }
 
 /// Is any of these tests wanted?
 pub fn is_wanted(report: &Report) -> bool {
-    MODES.iter().any(|mode| report.wants(&name_of(*mode)))
+    report.wants_in_a_mode([NAME])
 }
 
 /// Runs them.
 pub fn run(bed: &TestBed, image: &Image, daemon: &str, report: &mut Report) {
-    for mode in MODES {
+    for mode in Mode::ALL {
         if report.wants(&name_of(mode)) {
             let cli = Cli { bed, daemon, mode };
             let result = cli.test(image).map_err(|error| {

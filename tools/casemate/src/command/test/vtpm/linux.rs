@@ -6,7 +6,6 @@ use std::{cell::RefCell, thread, time::Duration};
 use anyhow::{Context, bail, ensure};
 use testbed::{Domain, DomainConfig, GuestFiles, LinuxConfig, LinuxGuest, TestBed, proto::Mode};
 
-use super::MODES;
 use crate::{
     beside::{self, Built, LIMIT, MANAGER, MEMORY_MIB, START_DAEMON, START_SWTPM_SOCKET, STOP_MANAGER},
     command::test::report::{Report, Verdict},
@@ -34,7 +33,7 @@ fn name_of(mode: Mode, test: &str) -> String {
 
 /// Is any of these tests wanted?
 pub fn is_wanted(report: &Report) -> bool {
-    MODES.iter().any(|m| TESTS.iter().any(|(name, _)| report.wants(&name_of(*m, name))))
+    report.wants_in_a_mode(TESTS.iter().map(|(name, _)| *name))
 }
 
 /// Runs them. `daemon` is `vtpmd` in dom0.
@@ -48,7 +47,7 @@ pub fn run(
 ) {
     // The script takes many minutes where everything is emulated, and there is nothing in it that knows the mode.
     let long = |mode: Mode, name: &str| mode == Mode::Pv && name == "vtpm-linux-tpm2-tools" && !full;
-    for mode in MODES {
+    for mode in Mode::ALL {
         let wanted: Vec<_> = TESTS
             .iter()
             .filter(|(name, _)| report.wants(&name_of(mode, name)) && !long(mode, name))
