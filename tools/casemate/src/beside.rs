@@ -34,11 +34,21 @@ echo $! > $DIR/pid";
 pub const STOP_MANAGER: &str = "\
 if [ -e $DIR/pid ]; then kill $(cat $DIR/pid); while [ -e /proc/$(cat $DIR/pid)/exe ]; do :; done; rm $DIR/pid; fi";
 
-/// In the guest: starts its daemon and waits for the devices.
+/// In the guest: starts its daemon and waits for the devices; if they do not come, says what daemon and kernel wait for.
 pub const START_DAEMON: &str = "\
 vtpmd guest --patience $WAIT > /tmp/vtpmd.log 2>&1 & echo $! > /tmp/vtpmd.pid
+end=$(($(date +%s) + WAIT))
 until [ -c /dev/tpmrm0 ]; do
-    kill -0 $(cat /tmp/vtpmd.pid) 2> /dev/null || { cat /tmp/vtpmd.log; dmesg | grep -i tpm; exit 1; }
+    why=
+    kill -0 $(cat /tmp/vtpmd.pid) 2> /dev/null || why='vtpmd guest has ended'
+    [ $(date +%s) -lt $end ] || why='there is no /dev/tpmrm0 in time'
+    if [ -n \"$why\" ]; then
+        echo \"$why\"; cat /tmp/vtpmd.log; dmesg | grep -i tpm; ls -l /dev/tpm* /dev/vtpmx
+        for task in /proc/$(cat /tmp/vtpmd.pid)/task/* $(grep -lE 'vtpm|hwrng|kworker' /proc/[0-9]*/comm | sed s,/comm,,); do
+            echo $task $(cat $task/comm) $(cat $task/wchan); cat $task/syscall $task/stack
+        done 2> /dev/null
+        exit 1
+    fi
     usleep 50000
 done";
 
