@@ -1,12 +1,13 @@
-//! A small client of xenstored: read, write, remove, and wait for a node to change. One request at a time.
+//! A small client of xenstored for the tools on Linux: read, write, remove, and wait for a node to change. One request at a
+//! time. (`casemate-idc` has its own: it waits for tokens, and has no `std::io` errors.)
+#![forbid(unsafe_code)]
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{self, Read, Result, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use xen_abi::xenstore::{Access, HEADER_LEN, Header, MsgType, Perm, XENSTORE_PAYLOAD_MAX, reply, request};
 use xen_abi::{DomId, errno};
@@ -39,7 +40,7 @@ impl Wire {
             Wire::Socket(socket) => socket.read_exact(bytes),
             Wire::Device(device) => device.read_exact(bytes),
         }
-        .context("xenstored does not answer")
+        .map_err(|error| io::Error::new(error.kind(), format!("xenstored does not answer: {error}")))
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
@@ -47,8 +48,19 @@ impl Wire {
             Wire::Socket(socket) => socket.write_all(bytes),
             Wire::Device(device) => device.write_all(bytes),
         }
-        .context("xenstored takes no requests")
+        .map_err(|error| io::Error::new(error.kind(), format!("xenstored takes no requests: {error}")))
     }
+}
+
+/// What xenstored, or the codec, does not like.
+fn other(why: impl std::fmt::Display) -> io::Error {
+    io::Error::other(format!("xenstore: {why}"))
+}
+
+/// An error number from xenstored, in words.
+fn refused(what: &str, path: &str, number: i32) -> io::Error {
+    let name = errno::name(number).map_or_else(|| number.to_string(), str::to_owned);
+    other(format_args!("{what} {path}: {name}"))
 }
 
 /// A connection.
@@ -69,7 +81,8 @@ impl Xenstore {
         let device =
             || DEVICES.iter().find_map(|path| OpenOptions::new().read(true).write(true).open(path).ok());
         let wire = socket.or_else(|| device().map(Wire::Device));
-        let wire = wire.context("xenstore cannot be reached: is this a domain of Xen, are you root?")?;
+        let wire =
+            wire.ok_or_else(|| other("it cannot be reached: is this a domain of Xen, are you root?"))?;
         Ok(Xenstore { wire, events: 0 })
     }
 
@@ -81,8 +94,16 @@ impl Xenstore {
         match self.ask(MsgType::Read, |body| request::path(body, path))? {
             Ok(value) => Ok(Some(value)),
             Err(errno::ENOENT | errno::EACCES) => Ok(None),
-            Err(number) => bail!("xenstored does not show {path}: error {number}"),
+            Err(number) => Err(refused("reading", path, number)),
         }
+    }
+
+    /// Value of a node that holds text.
+    ///
+    /// # Errors
+    /// See [`read`](Self::read).
+    pub fn text(&mut self, path: &str) -> Result<Option<String>> {
+        Ok(self.read(path)?.map(|value| String::from_utf8_lossy(&value).into_owned()))
     }
 
     /// Value of a node that holds a number.
@@ -100,7 +121,7 @@ impl Xenstore {
     /// See [`read`](Self::read).
     pub fn domain_named(&mut self, name: &str) -> Result<Option<u16>> {
         let ids = self.ask(MsgType::Directory, |body| request::path(body, "/local/domain"))?;
-        let ids = ids.map_err(|number| anyhow::anyhow!("xenstored lists no domains: error {number}"))?;
+        let ids = ids.map_err(|number| refused("listing", "/local/domain", number))?;
         for id in String::from_utf8_lossy(&ids).split('\0').filter_map(|id| id.parse::<u16>().ok()) {
             if self.read(&format!("/local/domain/{id}/name"))?.as_deref() == Some(name.as_bytes()) {
                 return Ok(Some(id));
@@ -115,8 +136,7 @@ impl Xenstore {
     /// The connection's, or what xenstored says.
     pub fn write(&mut self, path: &str, value: &[u8]) -> Result<()> {
         let written = self.ask(MsgType::Write, |body| request::write(body, path, value))?;
-        written.map_err(|number| anyhow::anyhow!("xenstored does not write {path}: error {number}"))?;
-        Ok(())
+        written.map(drop).map_err(|number| refused("writing", path, number))
     }
 
     /// Writes a node that one domain owns, and nobody else (but dom0) sees.
@@ -128,7 +148,7 @@ impl Xenstore {
         self.write(path, b"")?;
         let perms = [Perm { domid: DomId(owner), access: Access::None }];
         let set = self.ask(MsgType::SetPerms, |body| request::set_perms(body, path, &perms))?;
-        set.map_err(|number| anyhow::anyhow!("xenstored does not hide {path}: error {number}"))?;
+        set.map_err(|number| refused("hiding", path, number))?;
         self.write(path, value)
     }
 
@@ -139,7 +159,7 @@ impl Xenstore {
     pub fn remove(&mut self, path: &str) -> Result<()> {
         match self.ask(MsgType::Rm, |body| request::path(body, path))? {
             Ok(_) | Err(errno::ENOENT) => Ok(()),
-            Err(number) => bail!("xenstored does not remove {path}: error {number}"),
+            Err(number) => Err(refused("removing", path, number)),
         }
     }
 
@@ -148,12 +168,25 @@ impl Xenstore {
     /// # Errors
     /// The connection's, or what xenstored says.
     pub fn watch(&mut self, path: &str) -> Result<()> {
-        let set = self.ask(MsgType::Watch, |body| request::watch(body, path, "vtpmd"))?;
-        set.map_err(|number| anyhow::anyhow!("xenstored does not watch {path}: error {number}"))?;
+        let set = self.ask(MsgType::Watch, |body| request::watch(body, path, "w"))?;
+        set.map(drop).map_err(|number| refused("watching", path, number))
+    }
+
+    /// Waits for the next event of any watch.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub fn next_event(&mut self) -> Result<()> {
+        while self.events == 0 {
+            if self.receive()?.0.kind == MsgType::WatchEvent {
+                self.events += 1;
+            }
+        }
+        self.events -= 1;
         Ok(())
     }
 
-    /// Waits for the next event of a watch; whether one came before the deadline.
+    /// Waits for the next event of any watch; whether one came before the deadline.
     ///
     /// # Errors
     /// The connection's.
@@ -165,7 +198,7 @@ impl Xenstore {
             match poll(&mut fds, timeout.as_ref()) {
                 Ok(0) => return Ok(false),
                 Err(rustix::io::Errno::INTR) => continue,
-                Err(error) => return Err(error).context("cannot wait for xenstored"),
+                Err(error) => return Err(error.into()),
                 Ok(_) => {}
             }
             if self.receive()?.0.kind == MsgType::WatchEvent {
@@ -180,22 +213,20 @@ impl Xenstore {
     fn ask(
         &mut self,
         kind: MsgType,
-        make: impl FnOnce(&mut [u8]) -> Result<usize, xen_abi::xenstore::RequestError>,
-    ) -> Result<Result<Vec<u8>, i32>> {
+        make: impl FnOnce(&mut [u8]) -> std::result::Result<usize, xen_abi::xenstore::RequestError>,
+    ) -> Result<std::result::Result<Vec<u8>, i32>> {
         let mut message = vec![0; HEADER_LEN + XENSTORE_PAYLOAD_MAX];
-        let len = make(&mut message[HEADER_LEN..])?;
-        let header = Header { kind, req_id: 1, tx_id: 0, len: u32::try_from(len)? };
-        message[..HEADER_LEN].copy_from_slice(&header.encode()?);
+        let len = make(&mut message[HEADER_LEN..]).map_err(other)?;
+        let header = Header { kind, req_id: 1, tx_id: 0, len: u32::try_from(len).map_err(other)? };
+        message[..HEADER_LEN].copy_from_slice(&header.encode().map_err(other)?);
         self.wire.write(&message[..HEADER_LEN + len])?;
         loop {
             let (header, body) = self.receive()?;
             match header.kind {
                 MsgType::WatchEvent => self.events += 1,
-                MsgType::Error => return Ok(Err(reply::error_number(&body)?)),
-                answer => {
-                    ensure!(answer == kind, "xenstored answers {answer:?} to {kind:?}");
-                    return Ok(Ok(body));
-                }
+                MsgType::Error => return Ok(Err(reply::error_number(&body).map_err(other)?)),
+                answer if answer == kind => return Ok(Ok(body)),
+                answer => return Err(other(format_args!("it answers {answer:?} to {kind:?}"))),
             }
         }
     }
@@ -203,7 +234,7 @@ impl Xenstore {
     fn receive(&mut self) -> Result<(Header, Vec<u8>)> {
         let mut header = [0; HEADER_LEN];
         self.wire.read(&mut header)?;
-        let header = Header::decode(&header)?;
+        let header = Header::decode(&header).map_err(other)?;
         let mut body = vec![0; header.len as usize];
         self.wire.read(&mut body)?;
         Ok((header, body))

@@ -15,7 +15,7 @@ use std::{
 
 use rustix::termios::{self, OptionalActions};
 
-use crate::xenstore::Xenstore;
+use xenstore::Xenstore;
 
 /// Bytes that are kept of one domain's console; when there is more, the oldest go.
 const KEEP: usize = 4 << 20;
@@ -153,10 +153,10 @@ impl Console {
 /// Opens the terminal that xenconsoled made for a domain, as soon as it is there.
 fn open_terminal(domid: u16) -> io::Result<File> {
     let path = format!("/local/domain/{domid}/console/tty");
-    let mut store = Xenstore::connect()?;
+    let mut store = Xenstore::open()?;
     store.watch(&path)?;
     let terminal = loop {
-        match store.read(&path)? {
+        match store.text(&path)? {
             Some(name) if !name.is_empty() => break name,
             _ => store.next_event()?,
         }

@@ -11,7 +11,9 @@ use std::{
 
 use testbed::proto::{DomainSpec, DomainState, End, Reason};
 
-use crate::{console::Console, xenstore::Xenstore, xl};
+use xenstore::Xenstore;
+
+use crate::{console::Console, xl};
 
 /// A domain that this agent started.
 struct Domain {
@@ -178,7 +180,7 @@ fn find(known: &HashMap<u16, Domain>, domid: u16) -> Result<&Domain, String> {
 
 /// Waits until a domain has stopped or is gone.
 fn await_end(domid: u16) -> io::Result<End> {
-    let mut store = Xenstore::connect()?;
+    let mut store = Xenstore::open()?;
     store.watch("@releaseDomain")?;
     loop {
         // The first event comes at once, so a domain that has ended already is seen.
@@ -188,7 +190,7 @@ fn await_end(domid: u16) -> io::Result<End> {
             Some(DomainState { reason: Some(reason), .. }) => reason,
             Some(_) => continue,
         };
-        let status = store.read(&format!("/local/domain/{domid}/data/exit-status"))?;
+        let status = store.text(&format!("/local/domain/{domid}/data/exit-status"))?;
         let status = status.and_then(|s| s.trim().parse().ok());
         // A domain of ours ends by powering off; Xen's log says why it ended otherwise. A reboot, for one, is what
         // a triple fault looks like.

@@ -16,7 +16,6 @@ mod guest;
 mod init;
 mod program;
 mod serve;
-mod xenstore;
 mod xl;
 
 use std::{

@@ -9,7 +9,7 @@ use std::{
 use rustix::rand::{GetRandomFlags, getrandom};
 use testbed::proto::{DomainSpec, DomainState, Reason};
 
-use crate::xenstore::Xenstore;
+use xenstore::Xenstore;
 
 /// At most this many lines of Xen's log are reported for one crash.
 const LOG_LINES: usize = 60;
@@ -39,7 +39,7 @@ pub fn create(spec: &DomainSpec, config_path: &str) -> Result<(u16, Duration), S
 
 /// Seeds a domain that is still paused, and lets it run unless it is to stay so; its id.
 fn start(name: &str, paused: bool) -> Result<u16, String> {
-    let mut store = Xenstore::connect().map_err(|e| e.to_string())?;
+    let mut store = Xenstore::open().map_err(|e| e.to_string())?;
     let found = store.domain_named(name).map_err(|e| e.to_string())?;
     let domid = found.ok_or_else(|| format!("xenstore does not know the domain {name} that xl created"))?;
     seed(&mut store, domid).map_err(|e| format!("domain {domid} cannot be given a seed: {e}"))?;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::lifecycle::{Lifecycle, Start, Stop, read_image};
 use crate::place;
 use crate::registry::{Binding, Instance, Registry, family};
-use crate::xenstore::{Xenstore, is_dom0};
+use xenstore::{Xenstore, is_dom0};
 
 /// Where things are.
 #[derive(Clone, Debug, Args)]

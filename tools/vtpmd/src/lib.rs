@@ -20,7 +20,6 @@ pub mod measure;
 pub mod place;
 pub mod proxy;
 pub mod registry;
-pub mod xenstore;
 
 use std::path::Path;
 

@@ -18,7 +18,7 @@ use crate::client::Client;
 use crate::files::replace;
 use crate::place;
 use crate::registry::{Binding, Image, Instance, Registry};
-use crate::xenstore::{Xenstore, is_dom0};
+use xenstore::{Xenstore, is_dom0};
 
 /// Bytes of a domain's seed of randomness (`data/entropy-seed`, see the kernel's `entropy` module).
 const SEED_LEN: usize = 48;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use idc::DomId;
 
-use crate::xenstore::Xenstore;
+use xenstore::Xenstore;
 
 /// The node, below the guest's home.
 const NODE: &str = "casemate/vtpm";
@@ -62,7 +62,7 @@ impl Place {
     pub fn wait(&mut self, deadline: Instant) -> Result<()> {
         match self {
             Place::Fixed(_) => Ok(()),
-            Place::Told(told) => told.0.changed(deadline).map(drop),
+            Place::Told(told) => Ok(told.0.changed(deadline).map(drop)?),
         }
     }
 
@@ -79,7 +79,7 @@ impl Place {
 pub fn announce(store: &mut Xenstore, guest: u16, vtpm: u16) -> Result<()> {
     let home = format!("/local/domain/{guest}");
     store.read(&format!("{home}/domid"))?.with_context(|| format!("there is no domain {guest}"))?;
-    store.write(&format!("{home}/{NODE}"), vtpm.to_string().as_bytes())
+    Ok(store.write(&format!("{home}/{NODE}"), vtpm.to_string().as_bytes())?)
 }
 
 /// In dom0: tells a guest that it has no vTPM any more.
@@ -87,5 +87,5 @@ pub fn announce(store: &mut Xenstore, guest: u16, vtpm: u16) -> Result<()> {
 /// # Errors
 /// There is no xenstore.
 pub fn withdraw(store: &mut Xenstore, guest: u16) -> Result<()> {
-    store.remove(&format!("/local/domain/{guest}/{NODE}"))
+    Ok(store.remove(&format!("/local/domain/{guest}/{NODE}"))?)
 }
