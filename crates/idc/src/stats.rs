@@ -42,6 +42,9 @@ stats! {
     /// Events sent to the peer. Each is a hypercall, or a system call that makes one; there are no others for sending
     /// and receiving.
     events_sent,
+    /// Times this end asked the peer for an event; it then slept, or saw that it need not. The peer answers each with one
+    /// event at most.
+    arms,
     /// Times this end went to sleep.
     parks,
     /// Events that ended a sleep.

@@ -213,6 +213,7 @@ impl<P: Platform> Link<P> {
                 }
             }
             let ticket = self.event.ticket();
+            stats.arms += 1;
             let bound = match step(Phase::Arm)? {
                 Step::Done => {
                     waiter.moved();

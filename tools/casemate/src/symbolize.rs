@@ -41,27 +41,31 @@ impl Symbolizer {
 
     /// Functions at an address, the innermost first, each with its place.
     fn places(&self, address: u64) -> Vec<String> {
-        let mut places = Vec::new();
+        let mut found = Vec::new();
         if let Ok(mut frames) = self.loader.find_frames(address) {
             while let Ok(Some(frame)) = frames.next() {
                 let name = frame.function.as_ref().and_then(|f| f.demangle().ok().map(|n| n.into_owned()));
                 let place = frame.location.and_then(|l| Some((l.file?.to_owned(), l.line?)));
-                match (name, place) {
-                    (Some(name), Some((file, line))) => {
-                        places.push(format!("{} at {file}:{line}", short(&name)))
-                    }
-                    (Some(name), None) => places.push(short(&name)),
-                    (None, Some((file, line))) => places.push(format!("{file}:{line}")),
-                    (None, None) => {}
-                }
+                found.push((name, place));
             }
         }
-        if places.is_empty()
-            && let Some(name) = self.loader.find_symbol(address)
-        {
-            places.push(short(&addr2line::demangle_auto(name.into(), None)));
+        if found.is_empty() {
+            found.push((None, None));
         }
-        places
+        // The outermost is the function that the symbol table knows. Line tables alone do not name it, or without its
+        // path.
+        if let Some((name, _)) = found.last_mut()
+            && let Some(symbol) = self.loader.find_symbol(address)
+        {
+            *name = Some(addr2line::demangle_auto(symbol.into(), None).into_owned());
+        }
+        let place = |(name, place): (Option<String>, Option<(String, u32)>)| match (name, place) {
+            (Some(name), Some((file, line))) => Some(format!("{} at {file}:{line}", short(&name))),
+            (Some(name), None) => Some(short(&name)),
+            (None, Some((file, line))) => Some(format!("{file}:{line}")),
+            (None, None) => None,
+        };
+        found.into_iter().filter_map(place).collect()
     }
 }
 
