@@ -61,7 +61,8 @@ pub struct Config {
     pub memory_mib: u32,
     /// Memory of dom0 in MiB.
     pub dom0_memory_mib: u32,
-    /// Processors of the machine.
+    /// Processors of the machine, two at least: HVM and PVH domains do not run on the first one (see
+    /// `docs/decisions/0014-first-processor.md`).
     pub cpus: u32,
     /// Whether QEMU may use KVM.
     pub accel: Accel,
@@ -77,14 +78,14 @@ pub struct Config {
 }
 
 impl Config {
-    /// A machine with two processors and 2 GiB, 512 MiB of them for dom0.
+    /// A machine with three processors and 2 GiB, 512 MiB of them for dom0.
     pub fn new(cache: impl Into<PathBuf>, agent: impl Into<PathBuf>) -> Self {
         Self {
             cache: cache.into(),
             agent: agent.into(),
             memory_mib: 2048,
             dom0_memory_mib: 512,
-            cpus: 2,
+            cpus: 3,
             accel: Accel::Auto,
             xen_args: Vec::new(),
             kernel_args: Vec::new(),

@@ -39,14 +39,11 @@ const MOMENT: Duration = Duration::from_secs(30);
 /// Lines of the console that an error quotes.
 const TAIL_LINES: usize = 20;
 
-/// What Xen's log says of a PVH domain that had no way to handle an exception.
-const TRIPLE_FAULT: &str = "Triple fault";
-
 /// Event channels of a guest; `xl` would allow 1,023, which a thousand IDC channels do not leave room for.
 const EVENT_CHANNELS: u32 = 16_384;
 
 /// Reading the time must not trap: Xen would emulate each read where it does not trust the processor's counter, which
-/// it never does in QEMU. That is slow, and a PVH guest was seen to end in a triple fault at such a read.
+/// it never does in QEMU. That is slow.
 const TSC_MODE: &str = "tsc_mode = \"native\"";
 
 /// Script in dom0 that configures a guest's network interface (`xl-network-configuration(5)`).
@@ -127,31 +124,21 @@ impl TestBed {
             domain.extra.push(format!("vif = [\"script={VIF_SCRIPT}\"]"));
         }
         domain.extra.extend(config.extra.iter().cloned());
-        let domain = match self.boot_linux(&kernel, &domain) {
-            // Under emulation a PVH Linux now and then triple-faults before its first word; the next one does not.
-            Err(Boot { error, silent: true })
-                if self.is_booted() && error.to_string().contains(TRIPLE_FAULT) =>
-            {
-                self.boot_linux(&kernel, &domain)
-            }
-            result => result,
-        };
-        let domain = domain.map_err(|boot| boot.error)?;
+        let domain = self.boot_linux(&kernel, &domain)?;
         let addresses = if config.network { Some(self.configure_network(domain.id())?) } else { None };
         let shared = Shared { bed: self.clone(), domain, addresses, numbers: AtomicU32::new(0) };
         Ok(LinuxGuest { shared: Arc::new(shared) })
     }
 
-    fn boot_linux(&self, kernel: &str, config: &DomainConfig) -> Result<Domain, Boot> {
+    fn boot_linux(&self, kernel: &str, config: &DomainConfig) -> Result<Domain, Error> {
         let name = format!("{}-linux-{}", config.mode, self.next_number());
-        let loud = |error| Boot { error, silent: false };
-        let domain = self.start_domain_as(name, kernel.to_owned(), config).map_err(loud)?;
+        let domain = self.start_domain_as(name, kernel.to_owned(), config)?;
         let limit = self.limits().scale(BOOT);
         let call = Call { limit: Some(limit), what: "the boot of a Linux guest", ..Call::default() };
         match self.call(Job::ConnectGuest { domid: domain.id() }, call, |_, _| ()) {
             Ok(_) => Ok(domain),
             Err(error @ (Error::Job(_) | Error::TimeLimit { .. })) => Err(did_not_come_up(&domain, &error)),
-            Err(error) => Err(loud(error)),
+            Err(error) => Err(error),
         }
     }
 
@@ -194,22 +181,15 @@ impl TestBed {
 }
 
 /// Why a guest did not come up.
-struct Boot {
-    error: Error,
-    /// It has not printed anything.
-    silent: bool,
-}
-
-fn did_not_come_up(domain: &Domain, error: &Error) -> Boot {
+fn did_not_come_up(domain: &Domain, error: &Error) -> Error {
     let console = domain.console().unwrap_or_default();
     let text = String::from_utf8_lossy(&console).into_owned();
     let lines: Vec<_> = text.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect();
     let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n  ");
-    let error = Error::Job(format!(
+    Error::Job(format!(
         "Linux did not come up as domain {}: {error}\nlast lines of its console:\n  {tail}",
         domain.id()
-    ));
-    Boot { error, silent: lines.is_empty() }
+    ))
 }
 
 impl LinuxGuest {

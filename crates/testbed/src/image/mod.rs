@@ -241,12 +241,13 @@ impl<'a> Plan<'a> {
             image.folder(dir);
         }
         self.add_programs(&mut image)?;
-        // Without a configuration of its own, `xl` tries to shrink dom0 for each domain.
+        // Without a configuration of its own, `xl` tries to shrink dom0 for each domain, and lets PVH domains run where
+        // QEMU corrupts them.
         let mut conf = match &self.xl_conf {
             Some(path) => fs::read(path).map_err(Error::io("cannot read", path))?,
             None => Vec::new(),
         };
-        conf.extend_from_slice(b"\nautoballoon=\"off\"\n");
+        conf.extend_from_slice(b"\nautoballoon=\"off\"\nvm.hvm.cpumask=\"all,^0\"\n");
         image.file("/etc/xen/xl.conf", 0o644, conf);
         image.file(VIF_SCRIPT, 0o755, VIF_SCRIPT_TEXT);
         add_modules(&mut image, self.kernel, &self.modules, MODULE_LIST)?;
