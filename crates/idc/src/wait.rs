@@ -51,7 +51,7 @@ const REST_MAX: u32 = 1024;
 /// Whether to spin before sleeping.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Spin {
-    /// As long as it pays, which each end learns by itself, and not at all with a single processor.
+    /// As long as it pays, which each end learns by itself; not at all between processes on a single processor.
     #[default]
     Adaptive,
     /// Never.
@@ -269,6 +269,7 @@ impl<P: Platform> Link<P> {
                     return Ok(true);
                 }
             }
+            self.platform.relax();
             now = self.platform.now();
         }
         stats.spin_misses += 1;

@@ -2,7 +2,6 @@
 
 use std::boxed::Box;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::OnceLock;
 
 use super::hosted::{Hosted, HostedAcceptor, HostedCall, HostedConfig, HostedEvent};
 use super::linux::{Linux, LinuxAcceptor, LinuxCall, LinuxEvent};
@@ -49,17 +48,6 @@ pub(super) fn random() -> u64 {
     // Eight bytes are never cut short, and the generator is ready long before programs run.
     let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     u64::from_ne_bytes(bytes)
-}
-
-/// Whether this machine has more than one processor. Not whether this process may use more than one: the peer
-/// runs on another one all the more if this one is bound to its own.
-pub(super) fn has_processors() -> bool {
-    static MORE: OnceLock<bool> = OnceLock::new();
-    *MORE.get_or_init(|| match std::fs::read_to_string("/sys/devices/system/cpu/online") {
-        // "0", or a list such as "0-3" or "0,2".
-        Ok(list) => list.contains(['-', ',']),
-        Err(_) => std::thread::available_parallelism().is_ok_and(|count| count.get() > 1),
-    })
 }
 
 /// What ends with the pages of either platform.

@@ -18,7 +18,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::string::String;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::vec::Vec;
 
@@ -472,7 +472,7 @@ impl Platform for Hosted {
     }
 
     fn can_spin(&self) -> bool {
-        super::native::has_processors()
+        has_processors()
     }
 
     fn serve(&self, service: ServiceName) -> Result<HostedAcceptor> {
@@ -527,4 +527,15 @@ fn wait_readable(fd: &OwnedFd, deadline: u64) -> Result<bool> {
             Err(error) => return Err(system("poll", "this is a bug")(error)),
         }
     }
+}
+
+/// Whether this machine has more than one processor. Not whether this process may use more than one: the peer
+/// runs on another one all the more if this one is bound to its own.
+fn has_processors() -> bool {
+    static MORE: OnceLock<bool> = OnceLock::new();
+    *MORE.get_or_init(|| match std::fs::read_to_string("/sys/devices/system/cpu/online") {
+        // "0", or a list such as "0-3" or "0,2".
+        Ok(list) => list.contains(['-', ',']),
+        Err(_) => std::thread::available_parallelism().is_ok_and(|count| count.get() > 1),
+    })
 }
