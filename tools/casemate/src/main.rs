@@ -10,6 +10,7 @@ mod cli;
 mod command;
 mod image;
 mod interrupt;
+mod linked;
 mod needs;
 mod project;
 mod session;

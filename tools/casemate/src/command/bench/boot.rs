@@ -10,6 +10,7 @@ use super::{Sink, machines::load, plan::Effort};
 use crate::{
     command::{build::build_packages, measure},
     image::finish::Image,
+    linked,
     ui::Ui,
     workspace::Workspace,
 };
@@ -66,7 +67,7 @@ pub fn cycles(
     Ok(())
 }
 
-/// Bytes of stripped images, and lines of code of each crate with those that say `unsafe`.
+/// Bytes of stripped images, the lines of source in them, and all lines of each crate, with those that say `unsafe`.
 ///
 /// # Errors
 /// When something cannot be built or read.
@@ -82,6 +83,10 @@ pub fn sizes(workspace: &Workspace, sink: &mut Sink, ui: &Ui) -> anyhow::Result<
             continue;
         }
         sink.add(of("size", &image.name, "bytes", image.stripped_size() as f64))?;
+        let linked = linked::count(&workspace.root, &image.debug)?;
+        sink.add(of("linked", &image.name, "lines", linked.code as f64))?;
+        sink.add(of("linked-unsafe", &image.name, "lines", linked.with_unsafe as f64))?;
+        sink.add(of("linked-unsafe-files", &image.name, "files", linked.unsafe_files as f64))?;
     }
     let mut lines = BTreeMap::new();
     measure::count_lines(&workspace.root, &mut lines)?;

@@ -1,0 +1,177 @@
+//! How much of the source is in an image: what somebody has to read who wants to trust it.
+//!
+//! The image's line table says from which lines its code came, also where it was inlined. A line of source counts when
+//! it is in a function that gave code to the image, or outside of all functions in a file with such a function or with
+//! assembly. Blank lines, comments and tests do not count, nor do files that only declare (types, numbers).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use addr2line::Loader;
+use anyhow::{Context, anyhow};
+use object::{Object, ObjectSection, SectionKind};
+use syn::{spanned::Spanned, visit::Visit};
+
+/// Lines of source in an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Linked {
+    /// Lines of code.
+    pub code: usize,
+    /// Of those, lines with the word `unsafe`.
+    pub with_unsafe: usize,
+    /// Files with such a line.
+    pub unsafe_files: usize,
+}
+
+/// Counts the lines of this workspace's crates that are in an image with symbols (`NAME.debug`).
+///
+/// # Errors
+/// When the image or the source cannot be read.
+pub fn count(root: &Path, image: &Path) -> anyhow::Result<Linked> {
+    let rows = rows(image)?;
+    let mut files = BTreeMap::new();
+    let mut crates = BTreeSet::new();
+    for (file, lines) in &rows {
+        let Some(package) = file.strip_prefix("crates/").and_then(|rest| rest.split('/').next()) else {
+            continue;
+        };
+        crates.insert(package.to_owned());
+        files.insert(root.join(file), lines.clone());
+    }
+    for package in &crates {
+        add_assembly(&root.join("crates").join(package).join("src"), &mut files)?;
+    }
+    let mut sum = Linked::default();
+    for (file, lines) in files {
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let (code, with_unsafe) =
+            count_text(&text, &lines).with_context(|| format!("cannot parse {}", file.display()))?;
+        sum.code += code;
+        sum.with_unsafe += with_unsafe;
+        sum.unsafe_files += usize::from(with_unsafe > 0);
+    }
+    Ok(sum)
+}
+
+/// The lines that the image's code came from, by file.
+fn rows(image: &Path) -> anyhow::Result<BTreeMap<String, BTreeSet<usize>>> {
+    let bytes = fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
+    let elf = object::File::parse(&*bytes).with_context(|| format!("{} is no image", image.display()))?;
+    let loader = Loader::new(image).map_err(|e| anyhow!("cannot read {}: {e}", image.display()))?;
+    let mut rows: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+    for section in elf.sections().filter(|s| s.kind() == SectionKind::Text) {
+        let (start, end) = (section.address(), section.address() + section.size());
+        let places = loader.find_location_range(start, end);
+        for (_, _, place) in places.map_err(|e| anyhow!("the lines of {}: {e}", image.display()))? {
+            if let (Some(file), Some(line)) = (place.file, place.line) {
+                let file = file.strip_prefix("./").unwrap_or(file);
+                rows.entry(file.to_owned()).or_default().insert(line as usize);
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// Adds the files with assembly, which has no line table.
+fn add_assembly(dir: &Path, files: &mut BTreeMap<PathBuf, BTreeSet<usize>>) -> anyhow::Result<()> {
+    for entry in fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            add_assembly(&path, files)?;
+        } else if path.extension().is_some_and(|e| e == "rs")
+            && fs::read_to_string(&path)?.contains("global_asm!(")
+        {
+            files.entry(path).or_default();
+        }
+    }
+    Ok(())
+}
+
+/// First and last line of each function, the outer ones first.
+#[derive(Default)]
+struct Functions(Vec<(usize, usize)>);
+
+impl Functions {
+    fn add(&mut self, item: &impl Spanned) {
+        let span = item.span();
+        self.0.push((span.start().line, span.end().line));
+    }
+}
+
+impl<'ast> Visit<'ast> for Functions {
+    fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
+        self.add(item);
+        syn::visit::visit_item_fn(self, item);
+    }
+
+    fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
+        self.add(item);
+        syn::visit::visit_impl_item_fn(self, item);
+    }
+
+    fn visit_trait_item_fn(&mut self, item: &'ast syn::TraitItemFn) {
+        // One without a body is a declaration.
+        if item.default.is_some() {
+            self.add(item);
+            syn::visit::visit_trait_item_fn(self, item);
+        }
+    }
+}
+
+/// Lines of code that count, and those of them with `unsafe`, in a file that gave the image code from these lines.
+fn count_text(text: &str, rows: &BTreeSet<usize>) -> syn::Result<(usize, usize)> {
+    let mut functions = Functions::default();
+    functions.visit_file(&syn::parse_file(text)?);
+    let mut dead = BTreeSet::new();
+    for (first, last) in functions.0 {
+        let is_linked = rows.range(first..=last).next().is_some();
+        for line in first..=last {
+            if is_linked {
+                dead.remove(&line)
+            } else {
+                dead.insert(line)
+            };
+        }
+    }
+    let lines = (1..).zip(text.lines().map(str::trim)).take_while(|(_, l)| *l != "#[cfg(test)]");
+    let code = lines.filter(|(n, l)| !l.is_empty() && !l.starts_with("//") && !dead.contains(n));
+    let is_unsafe =
+        |l: &str| l.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe");
+    Ok(code.fold((0, 0), |(code, with), (_, l)| (code + 1, with + usize::from(is_unsafe(l)))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "//! Words.\n\
+                        use a::b;\n\
+                        \n\
+                        /// Linked.\n\
+                        fn one() {\n    // Why.\n    unsafe { b() }\n}\n\
+                        \n\
+                        struct S;\n\
+                        impl S {\n    fn two(&self) {\n        unsafe { b() }\n    }\n}\n\
+                        \n\
+                        #[cfg(test)]\n\
+                        mod tests {\n    fn three() {}\n}\n";
+
+    #[test]
+    fn functions_without_code_in_the_image_do_not_count() {
+        // use, fn, unsafe, }, struct, impl, }
+        assert_eq!(count_text(TEXT, &BTreeSet::from([7])).unwrap(), (7, 1));
+        // ... and three lines more.
+        assert_eq!(count_text(TEXT, &BTreeSet::from([7, 13])).unwrap(), (10, 2));
+        assert_eq!(count_text(TEXT, &BTreeSet::new()).unwrap(), (4, 0));
+        assert!(count_text("fn", &BTreeSet::new()).is_err());
+    }
+
+    #[test]
+    fn this_program_has_lines_of_its_own() {
+        let rows = rows(&std::env::current_exe().unwrap()).unwrap();
+        assert!(rows.keys().any(|file| file.ends_with("linked.rs")), "{} files", rows.len());
+    }
+}
