@@ -33,7 +33,7 @@ use crate::setup::{
 };
 use crate::shm::Memory;
 use crate::stats::Counters;
-use crate::wait::{Deadline, Link, Spin};
+use crate::wait::{Deadline, EventCost, Link, Spin};
 use crate::writer::Writer;
 use crate::{DomId, GrantRef};
 
@@ -257,6 +257,7 @@ impl<P: Platform> Idc<P> {
             event,
             peer,
             counters: Arc::clone(&self.counters),
+            cost: Arc::new(EventCost::new()),
             ticket: None,
         }
     }

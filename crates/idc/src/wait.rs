@@ -1,6 +1,7 @@
 //! Waiting for a peer: spin, arm, look again, sleep in slices, notice that the peer is gone.
 
 use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 
 use crate::DomId;
@@ -40,8 +41,14 @@ const STORM_SLICE: u64 = 1_000_000;
 /// Records that the largest ring can hold.
 const MOST_RECORDS: usize = MAX_PAGES * PAGE_SIZE / HEADER_LEN;
 
-/// Longest time to spin, in nanoseconds: about twice what a wake-up costs.
+/// Longest time to spin, in nanoseconds: what a wake-up costs, with some room. That is ten to thirty times what its sender
+/// spends on the event (about 200 and 20 us between emulated domains, 30 and 1 to 2 us between processes), so it is
+/// so many times that, within two limits.
+const SPIN_MAX_EVENTS: u64 = 32;
 const SPIN_MAX: u64 = 60_000;
+const SPIN_MAX_EVER: u64 = 2_000_000;
+/// Events whose cost is measured.
+const MEASURED_EVENTS: u32 = 8;
 /// Shortest one: below that it is given up.
 const SPIN_MIN: u64 = 2_000;
 /// Waits without spinning before it is tried again, at first and at most; twice as many after each vain try.
@@ -67,6 +74,8 @@ pub enum Spin {
 #[derive(Debug)]
 pub(crate) struct Waiter {
     may_spin: bool,
+    /// Most nanoseconds to spin.
+    longest: u64,
     /// Nanoseconds to spin; 0 while it rests.
     spin: u64,
     /// Waits for which it still rests, and for which it will the next time.
@@ -81,10 +90,18 @@ impl Waiter {
         let may_spin = spin == Spin::Adaptive && can_spin;
         Waiter {
             may_spin,
+            longest: SPIN_MAX,
             spin: if may_spin { SPIN_MAX } else { 0 },
             rest: 0,
             next_rest: REST_MIN,
             useless: 0,
+        }
+    }
+
+    /// A wake-up was found to be so dear that spinning pays up to `longest` nanoseconds.
+    fn limit(&mut self, longest: u64) {
+        if longest > core::mem::replace(&mut self.longest, longest) && self.spin > 0 {
+            self.spin = longest;
         }
     }
 
@@ -93,7 +110,7 @@ impl Waiter {
         if self.may_spin && self.spin == 0 {
             match self.rest.checked_sub(1) {
                 Some(rest) => self.rest = rest,
-                None => return SPIN_MAX,
+                None => return self.longest,
             }
         }
         self.spin
@@ -102,7 +119,7 @@ impl Waiter {
     /// What came of it.
     fn learn(&mut self, hit: bool) {
         if hit {
-            self.spin = (self.spin * 2).clamp(SPIN_MAX / 2, SPIN_MAX);
+            self.spin = (self.spin * 2).clamp(self.longest / 2, self.longest);
             self.next_rest = REST_MIN;
             return;
         }
@@ -121,6 +138,43 @@ impl Waiter {
     }
 }
 
+/// What sending an event takes, found out with the first few.
+#[derive(Debug)]
+pub(crate) struct EventCost {
+    /// Nanoseconds of the cheapest.
+    least: AtomicU64,
+    /// How many more are measured.
+    left: AtomicU32,
+}
+
+impl EventCost {
+    pub(crate) fn new() -> EventCost {
+        EventCost { least: AtomicU64::new(u64::MAX), left: AtomicU32::new(MEASURED_EVENTS) }
+    }
+
+    /// Nanoseconds for which spinning may pay.
+    fn longest_spin(&self) -> u64 {
+        match self.least.load(Ordering::Relaxed) {
+            u64::MAX => SPIN_MAX,
+            least => least.saturating_mul(SPIN_MAX_EVENTS).clamp(SPIN_MAX, SPIN_MAX_EVER),
+        }
+    }
+
+    /// Does something and measures it, while that is of interest.
+    fn measure<T>(&self, now: impl Fn() -> u64, send: impl FnOnce() -> T) -> T {
+        let left = self.left.load(Ordering::Relaxed);
+        if left == 0 {
+            return send();
+        }
+        let start = now();
+        let sent = send();
+        self.least.fetch_min(now().saturating_sub(start), Ordering::Relaxed);
+        // Two halves of a channel may measure one more.
+        self.left.store(left - 1, Ordering::Relaxed);
+        sent
+    }
+}
+
 /// The port of a channel, whom it leads to, and where to count.
 #[derive(Debug)]
 pub(crate) struct Link<P: Platform> {
@@ -128,6 +182,8 @@ pub(crate) struct Link<P: Platform> {
     pub(crate) event: Arc<P::Event>,
     pub(crate) peer: DomId,
     pub(crate) counters: Arc<Counters>,
+    /// How dear events are.
+    pub(crate) cost: Arc<EventCost>,
     /// Counts the channel at the listener that accepted it, until its last half is gone.
     pub(crate) ticket: Option<Arc<()>>,
 }
@@ -140,13 +196,14 @@ impl<P: Platform> Link<P> {
             event: Arc::clone(&self.event),
             peer: self.peer,
             counters: Arc::clone(&self.counters),
+            cost: Arc::clone(&self.cost),
             ticket: self.ticket.clone(),
         }
     }
 
     pub(crate) fn notify(&self, stats: &mut Stats) -> Result<()> {
         stats.events_sent += 1;
-        self.event.notify()
+        self.cost.measure(|| self.platform.now(), || self.event.notify())
     }
 
     /// Takes an event if there is one.
@@ -200,6 +257,7 @@ impl<P: Platform> Link<P> {
                 }
             }
             if !core::mem::replace(&mut has_spun, true) {
+                waiter.limit(self.cost.longest_spin());
                 let time = waiter.plan();
                 if time > 0 {
                     let hit = self.spin(time, now, deadline, stats, step)?;
@@ -349,6 +407,28 @@ mod tests {
         waits(&mut waiter, 100_000, |_| false);
         let (_, hits) = waits(&mut waiter, 2 * REST_MAX as usize, slow);
         assert!(hits >= REST_MAX as usize, "{hits}");
+    }
+
+    #[test]
+    fn dear_events_are_worth_a_longer_spin() {
+        let cost = EventCost::new();
+        let mut waiter = Waiter::new(Spin::Adaptive, true);
+        assert_eq!((cost.longest_spin(), waiter.plan()), (SPIN_MAX, SPIN_MAX));
+        let clock = core::cell::Cell::new(0);
+        let send = |nanos| cost.measure(|| clock.get(), || clock.set(clock.get() + nanos));
+        send(50_000);
+        send(20_000);
+        waiter.limit(cost.longest_spin());
+        assert_eq!(waiter.plan(), 640_000);
+        (2..MEASURED_EVENTS).for_each(|_| send(30_000));
+        send(1);
+        assert_eq!(cost.longest_spin(), 640_000, "only the first few are measured");
+        let dear = EventCost::new();
+        dear.measure(|| clock.replace(clock.get() + 1_000_000_000), || ());
+        assert_eq!(dear.longest_spin(), SPIN_MAX_EVER);
+        let cheap = EventCost::new();
+        cheap.measure(|| clock.get(), || ());
+        assert_eq!(cheap.longest_spin(), SPIN_MAX);
     }
 
     #[test]
