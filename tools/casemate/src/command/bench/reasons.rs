@@ -17,8 +17,11 @@ const REASONS: [(&[&str], &str); 7] = [
     ),
     (
         &["16 to 512 B", "libxenvchan"],
-        "Small messages against libxenvchan: from 256 B on it is 3.6 times as fast or better; at 16 and 64 B, where neither side sleeps, \
-         what is left is the work for each message, all of it emulated. Not profiled.",
+        "Small messages against libxenvchan: from 256 B on it is 3.6 times as fast or better; at 16 and 64 B neither side sleeps, and \
+         what is left is the work for each message, all of it emulated: 730 instructions for 16 bytes, counted with callgrind between \
+         two ends in one process. About 390 are the writer's (finding room and publishing 169, copying 68, looking whether the \
+         reader has gone 58, whether it wants an event 43), 340 the reader's (checking the header 99, copying 63). That can be \
+         had for less; it has not been tried yet.",
     ),
     (
         &["both directions"],
