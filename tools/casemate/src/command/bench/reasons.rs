@@ -18,10 +18,8 @@ const REASONS: [(&[&str], &str); 7] = [
     (
         &["16 to 512 B", "libxenvchan"],
         "Small messages against libxenvchan: from 256 B on it is 3.6 times as fast or better; at 16 and 64 B neither side sleeps, and \
-         what is left is the work for each message, all of it emulated: 730 instructions for 16 bytes, counted with callgrind between \
-         two ends in one process. About 390 are the writer's (finding room and publishing 169, copying 68, looking whether the \
-         reader has gone 58, whether it wants an event 43), 340 the reader's (checking the header 99, copying 63). That can be \
-         had for less; it has not been tried yet.",
+         what is left is the work for each message, all of it emulated: 551 instructions for 16 bytes, writer and reader together \
+         (`crates/idc/examples/cost.rs` under callgrind). That can be had for less; it has not been tried yet.",
     ),
     (
         &["both directions"],
@@ -34,8 +32,8 @@ const REASONS: [(&[&str], &str); 7] = [
     ),
     (
         &["two Linux processes"],
-        "Between processes: not profiled. IDC stays at about 8.5 GB/s from 4 KiB on, while the bare copy, which uses one small buffer \
-         over and over where IDC goes through a ring of 256 KiB, reaches four times that.",
+        "Between processes: not profiled. IDC stays at about 8.5 GB/s from 4 KiB on. The bare copy reaches four times that with the \
+         same copying and as many bytes in flight; its blocks begin at a cache line, IDC's at any multiple of eight bytes.",
     ),
     (
         &["trusted lines with IDC"],
