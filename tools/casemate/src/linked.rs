@@ -13,6 +13,7 @@ use std::{
 use addr2line::Loader;
 use anyhow::{Context, anyhow};
 use object::{Object, ObjectSection, SectionKind};
+use proc_macro2::{TokenStream, TokenTree};
 use syn::{spanned::Spanned, visit::Visit};
 
 /// Lines of source in an image.
@@ -136,11 +137,38 @@ fn count_text(text: &str, rows: &BTreeSet<usize>) -> syn::Result<(usize, usize)>
             };
         }
     }
-    let lines = (1..).zip(text.lines().map(str::trim)).take_while(|(_, l)| *l != "#[cfg(test)]");
-    let code = lines.filter(|(n, l)| !l.is_empty() && !l.starts_with("//") && !dead.contains(n));
-    let is_unsafe =
-        |l: &str| l.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe");
-    Ok(code.fold((0, 0), |(code, with), (_, l)| (code + 1, with + usize::from(is_unsafe(l)))))
+    let mut lines = code_lines(text)?;
+    lines.retain(|line, _| !dead.contains(line));
+    Ok(sum(&lines))
+}
+
+/// Lines that are neither blank nor comment nor behind the first `#[cfg(test)]`, and whether they say `unsafe`.
+///
+/// # Errors
+/// When this is no Rust.
+pub fn code_lines(text: &str) -> syn::Result<BTreeMap<usize, bool>> {
+    let code = (1..).zip(text.lines().map(str::trim)).take_while(|(_, line)| *line != "#[cfg(test)]");
+    let code = code.filter(|(_, line)| !line.is_empty() && !line.starts_with("//"));
+    let mut lines: BTreeMap<_, _> = code.map(|(number, _)| (number, false)).collect();
+    // By tokens: in a string or a comment it is another word.
+    let mut streams = vec![text.parse::<TokenStream>()?];
+    while let Some(stream) = streams.pop() {
+        for token in stream {
+            match token {
+                TokenTree::Group(group) => streams.push(group.stream()),
+                TokenTree::Ident(word) if word == "unsafe" => {
+                    lines.entry(word.span().start().line).and_modify(|says| *says = true);
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(lines)
+}
+
+/// The number of such lines, and of those with `unsafe`.
+pub fn sum(lines: &BTreeMap<usize, bool>) -> (usize, usize) {
+    (lines.len(), lines.values().filter(|says| **says).count())
 }
 
 #[cfg(test)]
@@ -167,6 +195,19 @@ mod tests {
         assert_eq!(count_text(TEXT, &BTreeSet::from([7, 13])).unwrap(), (10, 2));
         assert_eq!(count_text(TEXT, &BTreeSet::new()).unwrap(), (4, 0));
         assert!(count_text("fn", &BTreeSet::new()).is_err());
+    }
+
+    #[test]
+    fn counts_code_and_not_comments_blanks_or_tests() {
+        let text = "//! Doc.\n#![expect(unsafe_code)]\n\nfn a() {\n    // unsafe\n    unsafe { b() }\n}\n\n#[cfg(test)]\nmod tests { unsafe {} }\n";
+        assert_eq!(sum(&code_lines(text).unwrap()), (4, 1));
+    }
+
+    #[test]
+    fn the_word_in_a_string_or_a_comment_is_another() {
+        let text = "fn f() {\n    g(\"unsafe\"); // unsafe\n    /* unsafe */ m!(unsafe { h() });\n}\n";
+        assert_eq!(sum(&code_lines(text).unwrap()), (4, 1));
+        assert!(code_lines("fn f( {").is_err());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use testbed::{
 };
 
 use super::build::build_packages;
-use crate::{cli, image::finish::Image, session, ui::Ui, workspace::Workspace};
+use crate::{cli, image::finish::Image, linked, session, ui::Ui, workspace::Workspace};
 
 /// Image that prints the cycles from its first instruction to the application.
 pub(super) const BOOT: &str = "boot";
@@ -158,20 +158,13 @@ fn count_folder(dir: &Path, count: &mut (usize, usize)) -> anyhow::Result<()> {
         } else if path.extension().is_some_and(|e| e == "rs") {
             let text =
                 fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            let (code, unsafe_) = count_text(&text);
+            let lines =
+                linked::code_lines(&text).with_context(|| format!("cannot parse {}", path.display()))?;
+            let (code, unsafe_) = linked::sum(&lines);
             *count = (count.0 + code, count.1 + unsafe_);
         }
     }
     Ok(())
-}
-
-/// Lines of code up to the tests at the end, and those with the word `unsafe` (the lint's name is another word).
-fn count_text(text: &str) -> (usize, usize) {
-    let code = text.lines().map(str::trim).take_while(|l| *l != "#[cfg(test)]");
-    let code: Vec<_> = code.filter(|l| !l.is_empty() && !l.starts_with("//")).collect();
-    let is_unsafe =
-        |line: &&&str| line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe");
-    (code.len(), code.iter().filter(is_unsafe).count())
 }
 
 fn median(times: impl Iterator<Item = f64>) -> f64 {
@@ -206,16 +199,5 @@ fn print_tables(numbers: &Numbers) {
     println!("\n| crate | lines of code | with `unsafe` |\n|---|---:|---:|");
     for (name, (code, unsafe_)) in &numbers.lines {
         println!("| {name} | {code} | {unsafe_} |");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counts_code_and_not_comments_blanks_or_tests() {
-        let text = "//! Doc.\n#![expect(unsafe_code)]\n\nfn a() {\n    // unsafe\n    unsafe { b() }\n}\n\n#[cfg(test)]\nmod tests { unsafe {} }\n";
-        assert_eq!(count_text(text), (4, 1));
     }
 }
