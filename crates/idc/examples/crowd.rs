@@ -99,9 +99,14 @@ fn serve(idc: &Idc, name: &str, count: usize) -> Outcome {
 
 fn open(idc: &Idc, peer: DomId, name: &str, count: usize) -> Outcome {
     let start = Instant::now();
-    let dial = || Channel::dial(idc, peer, name, &small(), idc.deadline(PATIENCE));
-    let mut channels = (0..count).map(|_| dial()).collect::<Result<Vec<_>, _>>()?;
-    say(&format!("{count} channels are open after {:.1} s", start.elapsed().as_secs_f64()));
+    let mut channels = Vec::new();
+    while channels.len() < count {
+        channels.push(Channel::dial(idc, peer, name, &small(), idc.deadline(PATIENCE))?);
+        if channels.len().is_multiple_of(100) || channels.len() == count {
+            let (open, time) = (channels.len(), start.elapsed().as_secs_f64());
+            say(&format!("{open} channels are open after {time:.1} s"));
+        }
+    }
     for round in 0..2 {
         let message = |number: usize| format!("channel {number}, round {round}");
         // All of them are under way at once, and each brings back its own.

@@ -299,13 +299,19 @@ impl<S: Store> XenCall<S> {
     /// [`Error::PeerAbsent`], [`Error::NoSuchService`] or the system's.
     pub fn new(mut store: S, dial: Dial, deadline: u64) -> Result<XenCall<S>> {
         let node = format!("{}/listening", service_dir(dial.service, dial.peer));
-        store.watch(&node).map_err(|error| refused("watching xenstore", error))?;
+        let mut watched = false;
+        // Each request takes a turn of two domains, and programs dial a thousand times: the watch is for a service that is
+        // not there yet.
         loop {
             match read(&mut store, &node)? {
                 Some(value) if value == PROTOCOL => break,
                 Some(_) => {
                     let what = "its service speaks another protocol";
                     return Err(Error::Incompatible { peer: dial.peer, what });
+                }
+                None if !core::mem::replace(&mut watched, true) => {
+                    store.watch(&node).map_err(|error| refused("watching xenstore", error))?;
+                    continue;
                 }
                 None => {}
             }
@@ -320,8 +326,13 @@ impl<S: Store> XenCall<S> {
         }
         let path = offer_path(&dial, store.domid()?);
         let mut call = XenCall { store, path, dial };
-        call.remind()?;
+        call.offer()?;
         Ok(call)
+    }
+
+    fn offer(&mut self) -> Result<()> {
+        let value = self.dial.gref.to_string();
+        publish(&mut self.store, &self.path, value.as_bytes(), Some(self.dial.peer))
     }
 }
 
@@ -330,8 +341,7 @@ impl<S: Store> Call for XenCall<S> {
         if introduced(&mut self.store, self.dial.peer)? == Some(false) {
             return Err(Error::PeerDied { peer: self.dial.peer });
         }
-        let value = self.dial.gref.to_string();
-        publish(&mut self.store, &self.path, value.as_bytes(), Some(self.dial.peer))
+        self.offer()
     }
 }
 

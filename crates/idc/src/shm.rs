@@ -105,6 +105,12 @@ impl<K> Pages<K> {
 }
 
 impl<K, E> Pages<K, E> {
+    /// What keeps the pages.
+    #[cfg(casemate)]
+    pub fn keeper(&self) -> &K {
+        &self.keeper
+    }
+
     /// What is dropped after the pages.
     pub fn extra(&self) -> &E {
         &self.extra

@@ -284,6 +284,14 @@ unsafe extern "C" {
     /// Wakes at most `count` threads that wait on `word`; returns how many.
     pub fn libos_wake(word: *const u32, count: u32) -> i32;
 
+    /// Names what runs when the domain ends by itself: after `libos_exit`, a panic or an exception, when no
+    /// thread runs any more. It replaces an earlier one, and runs once at most: an exception in it ends the
+    /// domain.
+    ///
+    /// # Safety
+    /// `hook` may be called at any moment, on any stack with some KiB left. It does not wait, allocate or unwind.
+    pub fn libos_at_end(hook: extern "C" fn());
+
     // ---- event channels (xen/event_channel.h) ----------------------------------------------------
 
     /// Allocates a port that `remote` may bind to; returns the port.

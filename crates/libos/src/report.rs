@@ -1,6 +1,7 @@
 //! Text for the console without `core::fmt`, which would be the largest part of a small image; and the last
 //! words of a dying domain.
 
+use crate::arch::cell::Global;
 use crate::arch::x86_64::{cpu, hypercall, traps};
 use crate::mm;
 use crate::sched;
@@ -44,19 +45,30 @@ pub fn begin_last_words() {
     console::last_words();
 }
 
+/// What the application wants to be done at the end.
+static AT_END: Global<Option<extern "C" fn()>> = Global::new(None);
+
+/// See `libos_sys::libos_at_end`.
+pub fn at_end(hook: extern "C" fn()) {
+    AT_END.with(|at_end| *at_end = Some(hook));
+}
+
 /// Ends a report: shuts the domain down as crashed.
 pub fn crash() -> ! {
-    console::drain();
     shutdown(SHUTDOWN_CRASH)
 }
 
 /// Ends the domain in good order.
 pub fn power_off() -> ! {
-    console::drain();
     shutdown(SHUTDOWN_POWEROFF)
 }
 
 fn shutdown(reason: u32) -> ! {
+    // Taken before it runs: an exception in it comes back here.
+    if let Some(hook) = AT_END.with(Option::take) {
+        hook();
+    }
+    console::drain();
     hypercall::op(&mut Shutdown { reason });
     cpu::halt()
 }

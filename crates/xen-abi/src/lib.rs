@@ -23,6 +23,7 @@
 pub mod callback;
 pub mod console;
 pub mod cpuid;
+pub mod domctl;
 pub mod elfnote;
 pub mod errno;
 pub mod evtchn;

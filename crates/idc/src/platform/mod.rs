@@ -198,8 +198,8 @@ pub trait Platform: Clone + fmt::Debug {
     /// [`Error::BadGrant`](crate::Error::BadGrant) or the system's.
     fn map(&self, peer: DomId, refs: &[GrantRef], access: Access) -> Result<Self::Memory>;
 
-    /// Has the kernel clear the byte at `offset` and send an event when this process dies. Platforms whose
-    /// peers notice death by other means do nothing.
+    /// Has the kernel clear the byte at `offset` and send an event when this process dies, or this domain does so by
+    /// itself. Platforms whose peers notice death by other means do nothing.
     ///
     /// # Errors
     /// The system's.

@@ -18,6 +18,7 @@ use libos_sys::{BootInfo, EntropyInfo, MemoryInfo, errno};
 use user::{FromAbi, In, Out};
 
 type Entry = extern "C" fn(*mut c_void);
+type Hook = extern "C" fn();
 
 macro_rules! line {
     ($(fn $name:ident($($arg:ident: $abi:ty => $kind:ty),*) $(-> $result:ty)? $body:block)*) => { $(
@@ -170,6 +171,10 @@ line! {
 
     fn libos_wake(word: *const u32 => In<u32>, count: u32 => u32) -> i32 {
         sched::wake(word.address() as usize, count) as i32
+    }
+
+    fn libos_at_end(hook: Hook => Hook) {
+        report::at_end(hook);
     }
 
     fn libos_event_alloc_unbound(remote: u16 => u16) -> i32 {

@@ -1,8 +1,10 @@
 //! Channels of a domain of our own: pages, ports and xenstore of the library OS kernel.
 //!
 //! A thread that waits for an event blocks in the kernel, and if all do, so does the domain. Pages that a peer
-//! still has mapped when a channel closes go to [`crate::quarantine`]. A domain of our own dies as a whole: its
-//! ports close, which is what its peers ask for.
+//! still has mapped when a channel closes go to [`crate::quarantine`].
+//!
+//! A domain of our own dies as a whole. If it panics, faults or exits, its last act is what Linux does for a process that
+//! dies: it clears the liveness words and sends events. If it is destroyed its ports close, which its peers ask for.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -32,6 +34,7 @@ impl Idc<LibOs> {
     pub fn open() -> Result<Idc<LibOs>> {
         // For peers in other domUs. Channels work without it.
         let _ = show_alive(&mut LibStore::new());
+        sys::at_end();
         Ok(Idc::with_platform(LibOs(())))
     }
 }
@@ -110,8 +113,8 @@ impl Platform for LibOs {
         })
     }
 
-    fn announce_death(&self, _: &Pages<Keeper>, _: usize, _: &LibEvent) -> Result<()> {
-        // Nobody outlives this domain to do that; its ports say it.
+    fn announce_death(&self, memory: &Pages<Keeper>, offset: usize, event: &LibEvent) -> Result<()> {
+        sys::announce(memory.keeper(), offset, event.0);
         Ok(())
     }
 

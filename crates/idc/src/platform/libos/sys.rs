@@ -5,7 +5,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use libos_sys as os;
 
@@ -41,6 +41,13 @@ impl<T> Shared<T> {
         let result = op(unsafe { &mut *self.value.get() });
         self.used.store(false, Ordering::Release);
         result
+    }
+
+    /// Does nothing if the value is in use.
+    fn try_with(&self, op: impl FnOnce(&mut T)) {
+        if !self.used.load(Ordering::Acquire) {
+            self.with(op);
+        }
     }
 }
 
@@ -122,6 +129,59 @@ pub(super) fn wait_event(port: EvtchnPort, deadline: u64) -> Result<bool, Errno>
     }
 }
 
+// ---- the end of the domain ----
+
+/// A word that tells a peer that this domain lives, and the port to wake it with.
+struct Notice {
+    word: NonNull<u8>,
+    port: EvtchnPort,
+}
+
+// SAFETY: an address; the word is used with atomic operations only.
+unsafe impl Send for Notice {}
+
+static NOTICES: Shared<Vec<Notice>> = Shared::new(Vec::new());
+
+/// Clears the words and wakes the peers. Runs when the domain has panicked, too: whoever was in the middle of something
+/// never goes on.
+extern "C" fn give_notice() {
+    NOTICES.try_with(|notices| {
+        for Notice { word, port } in notices {
+            // SAFETY: an aligned word in shared pages, whose keeper takes the notice back before it gives them up.
+            unsafe { AtomicU64::from_ptr(word.as_ptr().cast()) }.store(0, Ordering::Release);
+            let _ = notify(*port);
+        }
+    });
+}
+
+/// Has the kernel call [`give_notice`].
+pub(super) fn at_end() {
+    // SAFETY: it does not wait, allocate or unwind.
+    unsafe { os::libos_at_end(give_notice) }
+}
+
+/// Clears the word at `offset` of these pages and sends an event when this domain ends by itself, for as long as the
+/// pages are there.
+pub(super) fn announce(keeper: &Keeper, offset: usize, port: EvtchnPort) {
+    let (base, pages, announced) = match keeper {
+        Keeper::Granted(granted) => (granted.base, granted.pages, &granted.announced),
+        Keeper::Mapped(mapped) => (mapped.base, mapped.handles.len(), &mapped.announced),
+    };
+    assert!(offset.is_multiple_of(8) && offset < pages * PAGE_SIZE, "a word outside the pages");
+    // SAFETY: inside the pages.
+    let word = unsafe { base.add(offset) };
+    announced.store(true, Ordering::Relaxed);
+    NOTICES.with(|notices| notices.push(Notice { word, port }));
+}
+
+/// Takes back what was announced for pages that begin there.
+fn take_back(base: NonNull<u8>, pages: usize, announced: &AtomicBool) {
+    if announced.load(Ordering::Relaxed) {
+        let all = base.addr().get()..base.addr().get() + pages * PAGE_SIZE;
+        NOTICES.with(|notices| notices.retain(|notice| !all.contains(&notice.word.addr().get())));
+    }
+}
+
 // ---- grants ----
 
 /// What keeps shared pages.
@@ -158,6 +218,7 @@ pub struct Granted {
     pages: usize,
     /// Of the first pages; all of them unless `grant` failed half way.
     refs: Vec<GrantRef>,
+    announced: AtomicBool,
 }
 
 // SAFETY: addresses of pages that nothing thread-bound is in.
@@ -173,6 +234,7 @@ impl core::fmt::Debug for Granted {
 
 impl Drop for Granted {
     fn drop(&mut self) {
+        take_back(self.base, self.pages, &self.announced);
         for index in 0..self.pages {
             // SAFETY: inside the run. The page is not used any more: who used it owned this.
             let page = Page(unsafe { self.base.add(index * PAGE_SIZE) });
@@ -217,7 +279,7 @@ pub(super) fn grant(
     admit(peer).map_err(GrantError::Refused)?;
     // SAFETY: takes a number only.
     let base = NonNull::new(unsafe { os::libos_pages_alloc(pages) }).ok_or(GrantError::NoMemory)?;
-    let mut granted = Granted { peer, base, pages, refs: Vec::new() };
+    let mut granted = Granted { peer, base, pages, refs: Vec::new(), announced: AtomicBool::new(false) };
     granted.refs.try_reserve_exact(pages).map_err(|_| GrantError::NoMemory)?;
     let flags = if access == Access::ReadOnly { os::GRANT_READONLY } else { 0 };
     for index in 0..pages {
@@ -236,6 +298,7 @@ pub(super) fn grant(
 pub struct Mapped {
     base: NonNull<u8>,
     handles: Vec<u32>,
+    announced: AtomicBool,
 }
 
 // SAFETY: addresses of pages that nothing thread-bound is in.
@@ -251,6 +314,7 @@ impl core::fmt::Debug for Mapped {
 
 impl Drop for Mapped {
     fn drop(&mut self) {
+        take_back(self.base, self.handles.len(), &self.announced);
         // SAFETY: all three come from one call of `libos_grant_map`, and nobody uses the pages any more. If it
         // fails the address space is lost, and nothing else.
         let _ =
@@ -272,7 +336,7 @@ pub(super) fn map(peer: DomId, refs: &[GrantRef], access: Access) -> Result<Page
     // The kernel made this address for us.
     let base = NonNull::new(core::ptr::with_exposed_provenance_mut(address.unsigned_abs()))
         .ok_or(os::errno::EFAULT)?;
-    let mapped = Mapped { base, handles };
+    let mapped = Mapped { base, handles, announced: AtomicBool::new(false) };
     // SAFETY: so many pages are mapped there until `mapped` is dropped, with the access that was asked for; no
     // reference into them exists.
     Ok(unsafe { Pages::new(base, refs.len() * PAGE_SIZE, Keeper::Mapped(mapped)) })

@@ -6,7 +6,7 @@
 //! | `/dev/xen/gntalloc` | pages that are granted; the kernel keeps those that a peer still has mapped |
 //! | `/dev/xen/gntdev` | mapping a peer's pages |
 //! | `/dev/xen/evtchn` | one descriptor for each port |
-//! | `/dev/xen/privcmd` | only to ask for the state of a port (an unprivileged hypercall); optional |
+//! | `/dev/xen/privcmd` | only to ask: for the state of a port (an unprivileged hypercall), and in dom0 whether a domain has crashed; optional |
 //! | xenstored's socket, or `/dev/xen/xenbus` | names |
 //!
 //! # Death
@@ -14,6 +14,8 @@
 //! gntalloc and gntdev). If the peer's domain is destroyed nobody sends anything, and somebody has to ask: the
 //! port, by `EVTCHNOP_status` through privcmd; or, where the kernel does not let that pass (Linux blocks it in
 //! a domU), xenstore: dom0 whether the domain exists, a domU whether its node `alive` does ([`crate::name`]).
+//! A domain that has crashed, and could not give notice itself, keeps its ports until the toolstack takes it away; dom0
+//! asks Xen for it (`XEN_DOMCTL_getdomaininfo`), a domU has to wait for the toolstack.
 //!
 //! # Limits
 //! gntalloc hands out 1,024 pages to the whole machine unless its parameter `limit` is raised; a channel with
@@ -22,7 +24,7 @@
 use core::time::Duration;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::vec;
 use std::vec::Vec;
@@ -67,6 +69,8 @@ struct Inner {
     gntalloc: OwnedFd,
     gntdev: OwnedFd,
     privcmd: Option<OwnedFd>,
+    /// Version of Xen's interface for domain control; `None` if this domain may not use it.
+    domctl: OnceLock<Option<u32>>,
     domid: OnceLock<DomId>,
     /// For questions about domains, where privcmd is missing.
     existence: Mutex<Existence>,
@@ -158,6 +162,7 @@ impl Linux {
                  (modprobe xen-gntdev); without Xen use the hosted platform",
             )?,
             privcmd: privcmd.filter(may_ask),
+            domctl: OnceLock::new(),
             domid: OnceLock::new(),
             existence: Mutex::default(),
         }));
@@ -179,9 +184,9 @@ impl Linux {
             EVTCHN,
             "/dev/xen/evtchn cannot be opened: load the module (modprobe xen-evtchn), or too many files are open",
         )?;
-        if self.0.privcmd.is_none() {
+        if self.0.privcmd.is_none() && !self.existence().seen.contains(&peer) {
             // Only a domain that was seen alive can be seen to have died.
-            let _ = self.existence(peer);
+            let _ = self.existence().status(peer);
         }
         Ok(bind(&device).map(|port| LinuxEvent {
             device,
@@ -192,9 +197,26 @@ impl Linux {
         }))
     }
 
-    /// Whether a domain exists, as far as this one may know.
-    fn existence(&self, peer: DomId) -> Result<PortStatus> {
-        self.0.existence.lock().unwrap_or_else(PoisonError::into_inner).status(peer)
+    /// Whether a domain runs no more, as far as this one may know.
+    fn has_ended(&self, privcmd: &OwnedFd, peer: DomId) -> bool {
+        let ask = |version| sys::has_ended(privcmd, version, peer);
+        let version = self.0.domctl.get_or_init(|| {
+            let mut versions = xen_abi::domctl::INTERFACE_VERSIONS;
+            versions
+                .find(|version| ask(*version) != Err(Errno::ACCESS))
+                .filter(|version| ask(*version).is_ok())
+        });
+        version.is_some_and(|version| ask(version) == Ok(true))
+    }
+
+    /// Which domains exist, as far as this one may know.
+    fn existence(&self) -> MutexGuard<'_, Existence> {
+        self.0.existence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new connection to xenstored.
+    fn store(&self) -> Result<XenStore> {
+        Ok(XenStore::open()?.of(self.domid()?))
     }
 }
 
@@ -301,12 +323,16 @@ impl Event for LinuxEvent {
 
     fn status(&self) -> Result<PortStatus> {
         use xen_abi::evtchn::{EVTCHNSTAT_INTERDOMAIN, EVTCHNSTAT_UNBOUND};
-        let Some(privcmd) = &self.platform.0.privcmd else { return self.platform.existence(self.peer) };
+        let Some(privcmd) = &self.platform.0.privcmd else {
+            return self.platform.existence().status(self.peer);
+        };
         Ok(match sys::event_status(privcmd, self.port) {
+            // A domain that has crashed keeps its ports.
+            Ok(EVTCHNSTAT_INTERDOMAIN) if self.platform.has_ended(privcmd, self.peer) => PortStatus::Unbound,
             Ok(EVTCHNSTAT_INTERDOMAIN) => PortStatus::Bound,
             Ok(EVTCHNSTAT_UNBOUND) => PortStatus::Unbound,
             // privcmd is there, but restricted or refused: ask in another way.
-            Ok(_) | Err(_) => self.platform.existence(self.peer)?,
+            Ok(_) | Err(_) => self.platform.existence().status(self.peer)?,
         })
     }
 }
@@ -413,10 +439,10 @@ impl Platform for Linux {
     }
 
     fn serve(&self, service: ServiceName) -> Result<LinuxAcceptor> {
-        XenAcceptor::new(XenStore::open()?, service)
+        XenAcceptor::new(self.store()?, service)
     }
 
     fn call(&self, dial: Dial, deadline: u64) -> Result<LinuxCall> {
-        XenCall::new(XenStore::open()?, dial, deadline)
+        XenCall::new(self.store()?, dial, deadline)
     }
 }

@@ -53,6 +53,8 @@ pub struct XenStore {
     /// Paths of watch events.
     events: VecDeque<String>,
     sent: u32,
+    /// Id of this domain, when it is known.
+    domid: Option<DomId>,
 }
 
 fn broken(error: &std::io::Error) -> Error {
@@ -94,7 +96,14 @@ impl XenStore {
             messages: VecDeque::new(),
             events: VecDeque::new(),
             sent: 0,
+            domid: None,
         })
+    }
+
+    /// The same connection, which need not ask for this domain's id.
+    #[must_use]
+    pub fn of(self, domid: DomId) -> XenStore {
+        XenStore { domid: Some(domid), ..self }
     }
 
     /// Reads what has come, or waits for something to come, and sorts it.
@@ -136,6 +145,9 @@ impl Store for XenStore {
     }
 
     fn domid(&mut self) -> Result<DomId> {
+        if let Some(domid) = self.domid {
+            return Ok(domid);
+        }
         if matches!(self.wire, Wire::Socket(_)) {
             // xenstored runs in this domain; unless it has a domain of its own, that is dom0.
             return Ok(DomId(0));

@@ -245,7 +245,7 @@ struct Hypercall {
 }
 
 // SAFETY: `IOCTL_PRIVCMD_HYPERCALL` only reads the structure; what the hypercall itself does with its
-// arguments is answered for in `event_status`.
+// arguments is answered for where it is made.
 unsafe impl Argument for Hypercall {
     const OPCODE: Opcode = opcode(b'P', 0, size_of::<Self>());
 }
@@ -262,4 +262,19 @@ pub(super) fn event_status(privcmd: &OwnedFd, port: EvtchnPort) -> Result<u32, E
     // The page has just been written, so Xen finds it; if it has been taken away since, it says `EFAULT`.
     request(privcmd, &mut argument)?;
     Ok(core::hint::black_box(status).status)
+}
+
+/// `XEN_DOMCTL_getdomaininfo` of a domain: whether it has ended. Only for dom0, and only if this is Xen's version of the
+/// interface (`EACCES` if not).
+pub(super) fn has_ended(privcmd: &OwnedFd, version: u32, peer: DomId) -> Result<bool, Errno> {
+    use xen_abi::domctl::GetDomainInfo;
+    let mut info = GetDomainInfo::new(version, peer);
+    let address = core::ptr::from_mut(&mut info).expose_provenance() as u64;
+    let mut argument = Hypercall { op: xen_abi::hypercall::HYPERVISOR_DOMCTL, arg: [address, 0, 0, 0, 0] };
+    // As in `event_status`. Xen writes no more than the structure has.
+    match request(privcmd, &mut argument) {
+        Ok(_) => Ok(core::hint::black_box(info).has_ended(peer)),
+        Err(Errno::SRCH) => Ok(true),
+        Err(error) => Err(error),
+    }
 }
