@@ -14,7 +14,7 @@ const PACKAGE: &str = "casemate-vtpm-domain";
 const DAEMON: &str = "casemate-vtpmd";
 
 /// The script with all that a TPM is used for; the vTPM's hosted tests run it, too.
-const SCRIPT: &str = "domains/vtpm/tests/tpm2-tools.sh";
+pub const SCRIPT: &str = "domains/vtpm/tests/tpm2-tools.sh";
 
 /// Memory of a vTPM domain, in MiB.
 pub const MEMORY_MIB: u32 = 16;
@@ -34,7 +34,8 @@ echo $! > $DIR/pid";
 pub const STOP_MANAGER: &str = "\
 if [ -e $DIR/pid ]; then kill $(cat $DIR/pid); while [ -e /proc/$(cat $DIR/pid)/exe ]; do :; done; rm $DIR/pid; fi";
 
-/// In the guest: starts its daemon and waits for the devices; if they do not come, says what daemon and kernel wait for.
+/// In the guest: starts its daemon and waits for the devices; if they do not come, says what daemon and kernel wait for
+/// (`waiting`, of [`linux`]).
 pub const START_DAEMON: &str = "\
 vtpmd guest --patience $WAIT > /tmp/vtpmd.log 2>&1 & echo $! > /tmp/vtpmd.pid
 end=$(($(date +%s) + WAIT))
@@ -44,9 +45,7 @@ until [ -c /dev/tpmrm0 ]; do
     [ $(date +%s) -lt $end ] || why='there is no /dev/tpmrm0 in time'
     if [ -n \"$why\" ]; then
         echo \"$why\"; cat /tmp/vtpmd.log; dmesg | grep -i tpm; ls -l /dev/tpm* /dev/vtpmx
-        for task in /proc/$(cat /tmp/vtpmd.pid)/task/* $(grep -lE 'vtpm|hwrng|kworker' /proc/[0-9]*/comm | sed s,/comm,,); do
-            echo $task $(cat $task/comm) $(cat $task/wchan); cat $task/syscall $task/stack
-        done 2> /dev/null
+        waiting
         exit 1
     fi
     usleep 50000
@@ -139,13 +138,23 @@ t() {
     done
 }";
 
+/// `waiting`: what daemon and kernel wait for.
+const WAITING: &str = "\
+waiting() {
+    for task in /proc/$(cat /tmp/vtpmd.pid)/task/* $(grep -lE 'vtpm|hwrng|kworker|tpm2' /proc/[0-9]*/comm | sed s,/comm,,); do
+        echo $task $(cat $task/comm) $(cat $task/wchan); cat $task/syscall $task/stack
+    done 2> /dev/null
+}";
+
 /// Runs a script in a guest, with its TPM for tpm2-tools, and returns its output. It has to end with status 0.
 ///
 /// # Errors
 /// When it does not.
 pub fn linux(bed: &TestBed, guest: &LinuxGuest, script: &str, limit: Duration) -> anyhow::Result<String> {
     let (wait, limit) = (bed.limits().scale(LIMIT).as_secs(), bed.limits().scale(limit));
-    let script = format!("set -e; WAIT={wait}; export TPM2TOOLS_TCTI=device:/dev/tpmrm0\n{AGAIN}\n{script}");
+    let script = format!(
+        "set -e; WAIT={wait}; export TPM2TOOLS_TCTI=device:/dev/tpmrm0\n{AGAIN}\n{WAITING}\n{script}"
+    );
     finished(&format!("domain {}", guest.id()), guest.shell(&script, Some(2 * limit))?)
 }
 

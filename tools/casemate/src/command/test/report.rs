@@ -80,12 +80,15 @@ impl Report {
         &self.only
     }
 
-    /// Adds and prints a result; its time is that since the result before.
+    /// Adds and prints a result; its time is that since the result before, and printed if it is a matter of seconds.
     pub fn add(&mut self, name: &str, verdict: Verdict) {
         let now = Instant::now();
         let seconds = now.duration_since(self.last).as_secs_f64();
         self.last = now;
-        println!("{name} ... {}", verdict.word());
+        match seconds {
+            1.0.. => println!("{name} ... {} ({seconds:.0} s)", verdict.word()),
+            _ => println!("{name} ... {}", verdict.word()),
+        }
         if let Some(why) = verdict.why() {
             for line in why.lines() {
                 println!("    {line}");

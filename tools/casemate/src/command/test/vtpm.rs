@@ -2,6 +2,7 @@
 
 mod cli;
 mod linux;
+mod oracle;
 
 use anyhow::{Context, ensure};
 use testbed::{Domain, DomainConfig, TestBed, proto::Mode};

@@ -1,13 +1,14 @@
 //! `/dev/tpm0` in a Linux guest: the kernel's `tpm_vtpm_proxy`, `vtpmd guest`, and a vTPM domain beside it. The guest has
-//! Debian's kernel and tpm2-tools; swtpm in the same guest is what the vTPM is compared with.
+//! Debian's kernel and tpm2-tools; swtpm is what the vTPM is compared with.
 
-use std::{cell::RefCell, thread, time::Duration};
+use std::{cell::RefCell, path::PathBuf, thread, time::Duration};
 
 use anyhow::{Context, bail, ensure};
 use testbed::{Domain, DomainConfig, GuestFiles, LinuxConfig, LinuxGuest, TestBed, proto::Mode};
 
+use super::oracle;
 use crate::{
-    beside::{self, Built, LIMIT, MANAGER, MEMORY_MIB, START_DAEMON, START_SWTPM_SOCKET, STOP_MANAGER},
+    beside::{self, Built, LIMIT, MANAGER, MEMORY_MIB, START_DAEMON, STOP_MANAGER},
     command::test::report::{Report, Verdict},
     image::finish::Image,
     ui,
@@ -78,6 +79,8 @@ struct Bench<'a> {
     image: &'a Image,
     daemon: &'a str,
     config: LinuxConfig,
+    /// The script with all that a TPM is used for.
+    script: PathBuf,
     pair: RefCell<(Domain, LinuxGuest)>,
     stranger: LinuxGuest,
 }
@@ -100,7 +103,9 @@ impl<'a> Bench<'a> {
         let guest = guest?;
         let stranger = stranger.map_err(|_| anyhow::anyhow!("panicked"))??;
         let vtpm = paused(bed, image, mode)?;
-        let bench = Self { bed, mode, image, daemon, config, pair: RefCell::new((vtpm, guest)), stranger };
+        let script = workspace.root.join(beside::SCRIPT);
+        let bench =
+            Self { bed, mode, image, daemon, config, script, pair: RefCell::new((vtpm, guest)), stranger };
         bench.dom0("rm -rf $DIR; $VTPMD instance create it $DIRS")?;
         bench.dom0(MANAGER)?;
         bench.bind("")?;
@@ -144,9 +149,20 @@ impl<'a> Bench<'a> {
     fn logs(&self) -> String {
         let console = self.pair.borrow().0.console().unwrap_or_default();
         let manager = self.dom0("cat $DIR/manager.log").unwrap_or_default();
-        let daemon = self.linux("cat /tmp/vtpmd.log; dmesg | tail -n 20").unwrap_or_default();
+        let daemon = self.linux("cat /tmp/vtpmd.log; dmesg | tail -n 20; waiting").unwrap_or_default();
         let console = String::from_utf8_lossy(&console);
-        format!("console of the vTPM:\n{console}\nmanager:\n{manager}\nguest:\n{daemon}")
+        // Whether the domain or the way to it is stuck, and which processor is busy.
+        let vtpm = self.vtpm();
+        let random = super::GET_RANDOM;
+        let ask = format!("time vtpmd ask command {random} --domid {vtpm} --patience $WAIT 2>&1");
+        let from_guest = self.linux(&format!("({ask}) 2>&1")).unwrap_or_else(|error| format!("{error:#}"));
+        let from_dom0 = self
+            .dom0(&format!("(time $VTPMD ask info --domid {vtpm}; xl list; xl vcpu-list; xl debug-keys e; xl dmesg | tail -n 60; top -b -n 1 | head -n 15) 2>&1"))
+            .unwrap_or_else(|error| format!("{error:#}"));
+        format!(
+            "console of the vTPM:\n{console}\nmanager:\n{manager}\nguest:\n{daemon}\nasked by the guest:\n{from_guest}\n\
+             dom0:\n{from_dom0}"
+        )
     }
 }
 
@@ -270,23 +286,19 @@ fn restarts(bench: &Bench<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The whole script, on the vTPM and on swtpm: the same results.
+/// The whole script, on the vTPM and on swtpm: the same results. swtpm runs on this machine, which is not emulated.
 fn tpm2_tools(bench: &Bench<'_>) -> anyhow::Result<()> {
-    // Behind a socket: behind the kernel's driver swtpm ends as soon as the kernel does not wait for it, which happens on
-    // a busy emulated machine. The measurement has it there.
-    bench.linux(START_SWTPM_SOCKET)?;
-    let (bed, guest) = (bench.bed, &bench.guest());
-    let script = |tcti: &str, dir: &str| {
-        let script =
-            format!("mkdir -p {dir}; TSS2_LOG=all+error TPM2TOOLS_TCTI={tcti} sh /bin/tpm2-tools.sh {dir}");
-        beside::linux(bed, guest, &script, SCRIPT_LIMIT)
-    };
-    // While one TPM computes in its domain the other one can in the guest.
+    let path = &bench.script;
     let (ours, theirs) = thread::scope(|scope| {
-        let theirs = scope.spawn(|| script("swtpm:path=/tmp/swtpm.sock", "/tmp/theirs"));
-        (script("device:/dev/tpmrm0", "/tmp/ours"), theirs.join())
+        let theirs = scope.spawn(|| oracle::ask(path));
+        let script = "mkdir -p /tmp/ours; TSS2_LOG=all+error sh /bin/tpm2-tools.sh /tmp/ours";
+        (beside::linux(bench.bed, &bench.guest(), script, SCRIPT_LIMIT), theirs.join())
     });
-    let (ours, theirs) = (ours?, theirs.map_err(|_| anyhow::anyhow!("panicked"))??);
+    let ours = ours.map_err(|error| {
+        let tries = bench.linux("tail -n 20 /tmp/ours/tries").unwrap_or_default();
+        error.context(format!("for commands of the vTPM the kernel did not wait:\n{tries}"))
+    });
+    let (ours, theirs) = (ours?, theirs.map_err(|_| anyhow::anyhow!("panicked"))?.context("swtpm")?);
     compare(&ours, &theirs)
 }
 
