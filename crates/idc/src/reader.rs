@@ -271,21 +271,25 @@ impl<P: Platform> Reader<P> {
     /// `deadline` of `None`: do not wait.
     #[inline]
     fn recv_to(&mut self, sink: &mut Sink<'_>, deadline: Option<Deadline>) -> Result<Option<usize>> {
-        self.usable()?;
-        if self.chain.is_some() || self.ended || self.peeked.is_some() {
-            return self.recv_resumed(sink, deadline);
-        }
-        // The usual case: a message in one piece, and it is there. Not in a domain, whose image is to be small.
-        if cfg!(not(casemate))
-            && let Some(record) = self.checked(Consumer::peek)?
-            && record.kind == Kind::Data
+        let plain = self.failed.is_none() && self.chain.is_none() && !self.ended && self.peeked.is_none();
+        // The usual case: a message in one piece, and it is there.
+        if plain
+            && let Some(len) = self.ring.whole()
+            && len as u64 <= self.max_message
         {
-            return self.take_message(record, sink).map(Some);
+            sink.check(len)?;
+            self.ring.take_whole(sink.part(0, len)?);
+            if self.ring.publish_due() {
+                self.give_back()?;
+            }
+            self.count(len);
+            return Ok(Some(len));
         }
         self.recv_resumed(sink, deadline)
     }
 
     fn recv_resumed(&mut self, sink: &mut Sink<'_>, deadline: Option<Deadline>) -> Result<Option<usize>> {
+        self.usable()?;
         if let Some(message) = self.peeked.take() {
             if let Err(error) = sink.check(message.len()) {
                 self.peeked = Some(message);

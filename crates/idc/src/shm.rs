@@ -131,6 +131,15 @@ impl<K, E> Pages<K, E> {
         unsafe { AtomicU64::from_ptr(self.base.as_ptr().add(offset).cast()) }
     }
 
+    /// So many words from `offset` on.
+    #[inline]
+    fn words(&self, offset: usize, count: usize) -> &[AtomicU64] {
+        let fits = offset.is_multiple_of(8) && offset <= self.size && count <= (self.size - offset) / 8;
+        assert!(fits, "a copy outside the shared window");
+        // SAFETY: as in `word`: inside the pages, and whoever changes a word does so as a whole.
+        unsafe { core::slice::from_raw_parts(self.base.as_ptr().add(offset).cast(), count) }
+    }
+
     /// Checks that `len` bytes, rounded up to words, lie inside the window.
     #[inline]
     fn check(&self, offset: usize, len: usize) {
@@ -164,6 +173,9 @@ impl<K, E> Memory for Pages<K, E> {
 
     #[inline]
     fn read(&self, offset: usize, buf: &mut [u8]) {
+        if buf.len() < BLOCK {
+            return self.read_words(offset, buf);
+        }
         self.check(offset, buf.len());
         let (head, rest) = buf.split_at_mut(head_len(offset, buf.len()));
         self.read_words(offset, head);
@@ -176,6 +188,9 @@ impl<K, E> Memory for Pages<K, E> {
 
     #[inline]
     fn write(&self, offset: usize, bytes: &[u8]) {
+        if bytes.len() < BLOCK {
+            return self.write_words(offset, bytes);
+        }
         self.check(offset, bytes.len());
         let (head, rest) = bytes.split_at(head_len(offset, bytes.len()));
         self.write_words(offset, head);
@@ -192,14 +207,13 @@ impl<K, E> Pages<K, E> {
     #[cfg_attr(casemate, inline(never))]
     #[cfg_attr(not(casemate), inline)]
     fn read_words(&self, offset: usize, buf: &mut [u8]) {
+        let mut shared = self.words(offset, buf.len().div_ceil(8)).iter();
         let (words, tail) = buf.as_chunks_mut::<8>();
-        let at = offset + words.len() * 8;
-        for (index, word) in words.iter_mut().enumerate() {
-            *word = self.load(offset + index * 8, Ordering::Relaxed).to_le_bytes();
+        for (word, shared) in words.iter_mut().zip(&mut shared) {
+            *word = shared.load(Ordering::Relaxed).to_ne_bytes();
         }
-        if !tail.is_empty() {
-            let word = self.load(at, Ordering::Relaxed).to_le_bytes();
-            for (to, from) in tail.iter_mut().zip(word) {
+        if let Some(shared) = shared.next() {
+            for (to, from) in tail.iter_mut().zip(shared.load(Ordering::Relaxed).to_ne_bytes()) {
                 *to = from;
             }
         }
@@ -208,17 +222,17 @@ impl<K, E> Pages<K, E> {
     #[cfg_attr(casemate, inline(never))]
     #[cfg_attr(not(casemate), inline)]
     fn write_words(&self, offset: usize, bytes: &[u8]) {
+        let mut shared = self.words(offset, bytes.len().div_ceil(8)).iter();
         let (words, tail) = bytes.as_chunks::<8>();
-        let at = offset + words.len() * 8;
-        for (index, word) in words.iter().enumerate() {
-            self.store(offset + index * 8, u64::from_le_bytes(*word), Ordering::Relaxed);
+        for (word, shared) in words.iter().zip(&mut shared) {
+            shared.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
         }
-        if !tail.is_empty() {
+        if let Some(shared) = shared.next() {
             let mut word = [0; 8];
             for (to, from) in word.iter_mut().zip(tail) {
                 *to = *from;
             }
-            self.store(at, u64::from_le_bytes(word), Ordering::Relaxed);
+            shared.store(u64::from_ne_bytes(word), Ordering::Relaxed);
         }
     }
 }

@@ -105,7 +105,8 @@ impl<P: Platform> Reader<P> {
         Ok(record.len)
     }
 
-    fn count(&mut self, len: usize) {
+    #[inline]
+    pub(super) fn count(&mut self, len: usize) {
         self.stats.messages += 1;
         self.stats.bytes += len as u64;
     }
@@ -185,6 +186,7 @@ impl<P: Platform> Reader<P> {
 
 impl Sink<'_> {
     /// Whether a message of this length fits.
+    #[inline]
     pub(super) fn check(&self, needed: usize) -> Result<()> {
         match self {
             Sink::Buf(buf) if buf.len() < needed => Err(Error::BufferTooSmall { needed, len: buf.len() }),
@@ -194,22 +196,16 @@ impl Sink<'_> {
 
     /// Room for bytes `start..start + len` of the message. A vector grows by doubling, so it has at most twice
     /// the size of what has arrived.
-    fn part(&mut self, start: usize, len: usize) -> Result<&mut [u8]> {
+    #[inline]
+    pub(super) fn part(&mut self, start: usize, len: usize) -> Result<&mut [u8]> {
         let end = start + len;
-        let found = match self {
-            Sink::Vec(message) => {
-                message
-                    .try_reserve(end.saturating_sub(message.len()))
-                    .map_err(|_| Error::OutOfMemory("a message"))?;
-                message.resize(end, 0);
-                message.get_mut(start..end)
-            }
+        match self {
+            Sink::Vec(message) => grow(message, start, end),
             Sink::Buf(buf) => {
                 let len = buf.len();
-                buf.get_mut(start..end).ok_or(Error::BufferTooSmall { needed: end, len }).map(Some)?
+                buf.get_mut(start..end).ok_or(Error::BufferTooSmall { needed: end, len })
             }
-        };
-        found.ok_or(Error::OutOfMemory("a message"))
+        }
     }
 
     fn clear(&mut self) {
@@ -217,4 +213,11 @@ impl Sink<'_> {
             message.clear();
         }
     }
+}
+
+fn grow(message: &mut Vec<u8>, start: usize, end: usize) -> Result<&mut [u8]> {
+    const FULL: Error = Error::OutOfMemory("a message");
+    message.try_reserve(end.saturating_sub(message.len())).map_err(|_| FULL)?;
+    message.resize(end, 0);
+    message.get_mut(start..end).ok_or(FULL)
 }

@@ -104,6 +104,29 @@ impl<M: Memory> Consumer<M> {
         Ok(self.pending)
     }
 
+    /// The usual case, with few instructions: length of the next record, if it is a whole message in a ring without slots
+    /// and nobody has looked at it before. If not, [`peek`](Self::peek) says what there is. It is to be taken at once, or
+    /// this look is as if it had not been.
+    #[inline]
+    pub fn whole(&self) -> Option<usize> {
+        if self.pending.is_some() || self.memory.slot != 0 {
+            return None;
+        }
+        let word = self.memory.writer.load(self.memory.data + self.offset, Ordering::Acquire);
+        let len = word as u32 as usize;
+        let room = self.memory.capacity - self.offset - HEADER_LEN;
+        (word >> 32 == Kind::Data as u64 && len <= room).then_some(len)
+    }
+
+    /// Copies the message that [`whole`](Self::whole) has found, all of it, and goes on to the next record.
+    #[inline]
+    pub fn take_whole(&mut self, buf: &mut [u8]) {
+        self.memory.writer.read(self.memory.data + self.offset + HEADER_LEN, buf);
+        let span = HEADER_LEN + buf.len().next_multiple_of(8);
+        self.tail += span as u64;
+        self.offset = wrap(self.offset + span, self.memory.capacity);
+    }
+
     /// Copies payload of the record at the position, from byte `skip` on (a multiple of eight).
     #[inline]
     pub fn read(&self, skip: usize, buf: &mut [u8]) {

@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering;
 use super::{PeerState, PeerWords, RingMemory, peer_state, wrap};
 use crate::error::Violation;
 use crate::record::{HEADER_LEN, Kind, Record};
-use crate::setup::{PAGE_SIZE, State, control};
+use crate::setup::{OPEN, PAGE_SIZE, State, control};
 use crate::shm::Memory;
 
 /// The writing half.
@@ -29,6 +29,8 @@ pub struct Producer<M> {
     armed: u64,
     /// Position of the reader when we armed.
     armed_seen: u64,
+    /// Payloads shorter than this may be pushed by [`push_whole`](Producer::push_whole).
+    whole_below: usize,
 }
 
 /// Room for a record that has been found, and not been published.
@@ -63,7 +65,7 @@ impl<M: Memory> Producer<M> {
     /// Takes a ring of zeroed pages.
     pub fn new(memory: RingMemory<M>) -> Producer<M> {
         let peer = PeerWords { state: State::Absent, armed: 0 };
-        Producer {
+        let mut producer = Producer {
             memory: Arc::new(memory),
             peer,
             head: 0,
@@ -74,7 +76,12 @@ impl<M: Memory> Producer<M> {
             checked: 0,
             armed: 0,
             armed_seen: 0,
+            whole_below: 0,
+        };
+        if producer.memory.slot == 0 {
+            producer.whole_below = producer.max_payload() + 1;
         }
+        producer
     }
 
     /// Back to the beginning, for another reader. The words that are shared are zeroed; nobody reads the ring.
@@ -138,6 +145,13 @@ impl<M: Memory> Producer<M> {
     #[inline]
     pub fn reader_state(&mut self) -> Result<PeerState, Violation> {
         peer_state(&self.memory.reader, 0, &mut self.peer)
+    }
+
+    /// Whether the reader was open and still is, and lives: the usual case, with few instructions.
+    #[inline]
+    pub fn reader_stays_open(&self) -> bool {
+        let load = |at| self.memory.reader.load(at, Ordering::Acquire);
+        matches!(self.peer.state, State::Open) && load(control::STATE) == OPEN && load(control::ALIVE) != 0
     }
 
     /// Loads a word of the reader's page that is valid once its state is open.
@@ -232,6 +246,26 @@ impl<M: Memory> Producer<M> {
         self.fill(&place, 0, payload);
         self.commit(place, payload.len());
         Ok(true)
+    }
+
+    /// The usual case, with few instructions: publishes a whole message, if it is short enough for that and has room
+    /// behind the last one, as far as the reader's position is known. If not, [`try_push`](Self::try_push) may.
+    #[inline]
+    pub fn push_whole(&mut self, payload: &[u8]) -> bool {
+        let RingMemory { writer, data, capacity, .. } = &*self.memory;
+        let span = HEADER_LEN + payload.len().next_multiple_of(8);
+        let (start, end) = (self.offset, self.offset + span);
+        let used = (self.head - self.consumed) as usize + span + HEADER_LEN;
+        if payload.len() >= self.whole_below || end > *capacity || used > *capacity {
+            return false;
+        }
+        let next = wrap(end, *capacity);
+        writer.store(data + next, 0, Ordering::Relaxed);
+        writer.write(data + start + HEADER_LEN, payload);
+        writer.store(data + start, Record::new(Kind::Data, payload.len()).encode(), Ordering::Release);
+        self.head += span as u64;
+        self.offset = next;
+        true
     }
 
     /// Whether a record with this payload would find room now.

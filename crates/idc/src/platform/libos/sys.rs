@@ -5,7 +5,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use libos_sys as os;
 
@@ -131,24 +131,24 @@ pub(super) fn wait_event(port: EvtchnPort, deadline: u64) -> Result<bool, Errno>
 
 // ---- the end of the domain ----
 
-/// A word that tells a peer that this domain lives, and the port to wake it with.
+/// A byte that tells a peer that this domain lives, and the port to wake it with.
 struct Notice {
-    word: NonNull<u8>,
+    byte: NonNull<u8>,
     port: EvtchnPort,
 }
 
-// SAFETY: an address; the word is used with atomic operations only.
+// SAFETY: an address; the byte is used with atomic operations only.
 unsafe impl Send for Notice {}
 
 static NOTICES: Shared<Vec<Notice>> = Shared::new(Vec::new());
 
-/// Clears the words and wakes the peers. Runs when the domain has panicked, too: whoever was in the middle of something
+/// Clears the bytes and wakes the peers. Runs when the domain has panicked, too: whoever was in the middle of something
 /// never goes on.
 extern "C" fn give_notice() {
     NOTICES.try_with(|notices| {
-        for Notice { word, port } in notices {
-            // SAFETY: an aligned word in shared pages, whose keeper takes the notice back before it gives them up.
-            unsafe { AtomicU64::from_ptr(word.as_ptr().cast()) }.store(0, Ordering::Release);
+        for Notice { byte, port } in notices {
+            // SAFETY: in shared pages, whose keeper takes the notice back before it gives them up.
+            unsafe { AtomicU8::from_ptr(byte.as_ptr()) }.store(0, Ordering::Release);
             let _ = notify(*port);
         }
     });
@@ -160,25 +160,25 @@ pub(super) fn at_end() {
     unsafe { os::libos_at_end(give_notice) }
 }
 
-/// Clears the word at `offset` of these pages and sends an event when this domain ends by itself, for as long as the
+/// Clears the byte at `offset` of these pages and sends an event when this domain ends by itself, for as long as the
 /// pages are there.
 pub(super) fn announce(keeper: &Keeper, offset: usize, port: EvtchnPort) {
     let (base, pages, announced) = match keeper {
         Keeper::Granted(granted) => (granted.base, granted.pages, &granted.announced),
         Keeper::Mapped(mapped) => (mapped.base, mapped.handles.len(), &mapped.announced),
     };
-    assert!(offset.is_multiple_of(8) && offset < pages * PAGE_SIZE, "a word outside the pages");
+    assert!(offset < pages * PAGE_SIZE, "a byte outside the pages");
     // SAFETY: inside the pages.
-    let word = unsafe { base.add(offset) };
+    let byte = unsafe { base.add(offset) };
     announced.store(true, Ordering::Relaxed);
-    NOTICES.with(|notices| notices.push(Notice { word, port }));
+    NOTICES.with(|notices| notices.push(Notice { byte, port }));
 }
 
 /// Takes back what was announced for pages that begin there.
 fn take_back(base: NonNull<u8>, pages: usize, announced: &AtomicBool) {
     if announced.load(Ordering::Relaxed) {
         let all = base.addr().get()..base.addr().get() + pages * PAGE_SIZE;
-        NOTICES.with(|notices| notices.retain(|notice| !all.contains(&notice.word.addr().get())));
+        NOTICES.with(|notices| notices.retain(|notice| !all.contains(&notice.byte.addr().get())));
     }
 }
 
