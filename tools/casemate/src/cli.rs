@@ -407,6 +407,9 @@ pub struct MeasureVtpm {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+    /// Write the times of the commands to a file, as results for `casemate bench report`.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
     #[command(flatten)]
     pub bed: BedArgs,
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use bench_peer::{Counts, Job, Order};
 use clap::ValueEnum;
-use idcperf::record::Record;
+use idcperf::record::{Record, load};
 
 use crate::{
     site::{Lead, Site},
@@ -326,11 +326,6 @@ fn quantiles(mut laps: Vec<u64>) -> Vec<f64> {
     let last = laps.len().saturating_sub(1);
     let steps = last.clamp(1, QUANTILES);
     (0..=steps).filter_map(|step| laps.get(step * last / steps)).map(|lap| *lap as f64).collect()
-}
-
-/// The machine's load, as an average over a minute.
-pub fn load() -> Option<f64> {
-    std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub const SCHEMA: &str = "casemate-bench/1";
 pub struct Record {
     /// [`SCHEMA`].
     pub schema: String,
-    /// Which figure it is for: `stream`, `back`, `roundtrip`, `parked`, `latency`, `count`, `fan`, `boot`, `size`, ...
+    /// Which figure it is for: `stream`, `back`, `roundtrip`, `parked`, `latency`, `count`, `fan`, `boot`, `size`, `vtpm`, ...
     pub test: String,
     /// Where the two halves are: `hosted`, `dom0-linux`, `dom0-libos`; empty where there are no two.
     pub place: String,
@@ -56,6 +56,11 @@ pub struct Record {
     /// Anything else that has to stand next to the number.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub note: String,
+}
+
+/// The machine's load, as an average over a minute.
+pub fn load() -> Option<f64> {
+    std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
 }
 
 /// What is wrong with a file of results.
@@ -153,7 +158,9 @@ impl Record {
                 r.clone();
             // Windows are filled by time, so the number of messages is a condition only where it is the question.
             let messages = if test == "count" { messages } else { None };
-            (test, place, mode, series, size, messages, connections, memory_mib, unit)
+            // The command of a TPM.
+            let note = if test == "vtpm" { r.note.clone() } else { String::new() };
+            (test, place, mode, series, size, messages, connections, memory_mib, unit, note)
         };
         key(self) == key(other)
     }
@@ -235,5 +242,8 @@ mod tests {
         }));
         assert!(!one.is_alike(&Record { size: Some(17), ..one.clone() }));
         assert!(!one.is_alike(&Record { series: "tcp".to_owned(), ..one.clone() }));
+        assert!(one.is_alike(&Record { note: "busy".to_owned(), ..one.clone() }));
+        let command = |name: &str| Record { test: "vtpm".to_owned(), note: name.to_owned(), ..one.clone() };
+        assert!(!command("GetRandom").is_alike(&command("PCR_Extend")));
     }
 }

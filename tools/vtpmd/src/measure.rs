@@ -171,7 +171,7 @@ impl<'a> Prepared<'a> {
 }
 
 /// What one command takes: microseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Row {
     /// The command.
     pub what: &'static str,
@@ -185,6 +185,8 @@ pub struct Row {
     pub theirs_least: f64,
     /// Median of the ratios of windows that followed each other.
     pub ratio: f64,
+    /// All windows, of the first TPM and of the other.
+    pub windows: [Vec<f64>; 2],
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -215,8 +217,9 @@ pub fn compare(ours: &mut dyn Tpm, theirs: &mut dyn Tpm, windows: usize, share: 
             ours_least: least(&times_a),
             theirs_least: least(&times_b),
             ratio: median(times_a.iter().zip(&times_b).map(|(a, b)| a / b).collect()),
-            ours: median(times_a),
-            theirs: median(times_b),
+            ours: median(times_a.clone()),
+            theirs: median(times_b.clone()),
+            windows: [times_a, times_b],
         });
     }
     ours.clean()?;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
-use idcperf::record::Record;
+use idcperf::record::{Record, load};
 use testbed::{TestBed, proto::Mode};
 
-use super::{Sink, machines::load, plan::Effort};
+use super::{Sink, plan::Effort};
 use crate::{
     command::{build::build_packages, measure},
     image::finish::Image,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use idcperf::record::Record;
+use idcperf::record::{Record, load};
 use indicatif::ProgressBar;
 use testbed::{
     DomainConfig, Error, GuestFiles, LinuxConfig, LinuxGuest, TestBed,
@@ -108,11 +108,6 @@ impl Amount {
     fn runs(&self, section: Section) -> Vec<Run> {
         plan::runs(section, self.effort).into_iter().filter_map(|run| run.restricted(&self.tests)).collect()
     }
-}
-
-/// The machine's load, as an average over a minute.
-pub fn load() -> Option<f64> {
-    fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
 }
 
 /// Receives lines of `idcperf` that were printed in some place.

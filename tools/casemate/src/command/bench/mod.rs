@@ -101,7 +101,11 @@ impl Sink {
         Ok(Self { file, path, records: Vec::new() })
     }
 
-    fn add(&mut self, record: Record) -> anyhow::Result<()> {
+    /// Writes a result.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn add(&mut self, record: Record) -> anyhow::Result<()> {
         writeln!(self.file, "{}", record.to_line())
             .with_context(|| format!("cannot write {}", self.path.display()))?;
         self.records.push(record);

@@ -75,6 +75,7 @@ pub fn markdown(records: &[Record], drawn: &[Drawn]) -> String {
             ("parked", "round trip, both asleep before it"),
             ("count", "many messages of 4 KiB, for each"),
             ("fan", "many channels, for a message there and back"),
+            ("vtpm", "commands of the TPM"),
         ] {
             out.push_str(&table(records, &place, test, title));
         }
@@ -96,6 +97,7 @@ fn table(records: &[Record], place: &Place, test: &str, title: &str) -> String {
     let condition = |r: &Record| match test {
         "count" => r.messages.map(|m| Unit::Number.text(m as f64)),
         "fan" => r.connections.map(|c| c.to_string()),
+        "vtpm" => Some(r.note.clone()),
         _ => r.size.map(|s| Unit::Bytes.text(s as f64)),
     };
     for record in &found {

@@ -3,6 +3,7 @@
 use std::{process::ExitCode, time::Instant};
 
 use anyhow::Context;
+use idcperf::record::{Record, load};
 use sdk::size::{Sizes, report};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use testbed::{LinuxConfig, proto::Mode};
 use crate::{
     beside::{self, MEMORY_MIB, Pair, START_SWTPM, START_SWTPM_SOCKET},
     cli,
-    command::{run::debug_file, setup},
+    command::{bench::Sink, run::debug_file, setup},
     session,
     ui::Ui,
     workspace::Workspace,
@@ -98,12 +99,41 @@ pub fn measure(options: &cli::MeasureVtpm, ui: &Ui) -> anyhow::Result<ExitCode> 
         image_bytes: built.image.info.file_size,
         components,
     };
+    if let Some(path) = &options.out {
+        write_records(&numbers, Sink::create(path.clone())?)?;
+    }
     if options.json {
         println!("{}", serde_json::to_string_pretty(&numbers)?);
     } else {
         print(&numbers);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The rows as results for the report of `casemate bench`, in nanoseconds.
+fn write_records(numbers: &Numbers, mut sink: Sink) -> anyhow::Result<()> {
+    let mode = numbers.mode.to_string();
+    for (rows, series) in
+        [(&numbers.idc, ["vtpm idc", "swtpm unix"]), (&numbers.device, ["vtpm device", "swtpm device"])]
+    {
+        for row in rows.as_array().into_iter().flatten() {
+            for (name, windows) in series.iter().zip(row["windows"].as_array().into_iter().flatten()) {
+                let windows = windows.as_array().into_iter().flatten();
+                let mut samples: Vec<f64> = windows.filter_map(Value::as_f64).map(|us| us * 1e3).collect();
+                samples.sort_by(f64::total_cmp);
+                sink.add(Record {
+                    place: "vtpm".to_owned(),
+                    mode: mode.clone(),
+                    samples,
+                    load: load(),
+                    command: format!("casemate vtpm measure --mode {mode} --out FILE"),
+                    note: row["what"].as_str().unwrap_or_default().to_owned(),
+                    ..Record::new("vtpm", name, "ns")
+                })?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn median(values: &[f64]) -> f64 {

@@ -81,6 +81,7 @@ impl Place {
             "hosted" => "two Linux processes".to_owned(),
             "dom0-linux" => format!("dom0 and a Linux domU ({mode})"),
             "dom0-libos" => format!("dom0 and a library-OS domain ({mode})"),
+            "vtpm" => format!("a Linux guest and its vTPM ({mode})"),
             other => format!("{other} {mode}").trim_end().to_owned(),
         }
     }
@@ -344,17 +345,21 @@ fn images(records: &[Record]) -> Option<Chart> {
 /// Latency of TPM commands, if somebody has measured it: `test` is `vtpm`, `note` the command.
 fn vtpm(records: &[Record]) -> Option<Chart> {
     let found: Vec<&Record> = latest(records).filter(|r| r.test == "vtpm").collect();
-    let mut commands: Vec<&str> = found.iter().map(|r| r.note.as_str()).collect();
-    commands.dedup();
-    if commands.is_empty() {
-        return None;
+    let first = found.first()?;
+    let place = Place { place: first.place.clone(), mode: first.mode.clone() };
+    let found: Vec<&Record> = found.into_iter().filter(|r| place.holds(r)).collect();
+    let mut commands: Vec<&str> = Vec::new();
+    for record in &found {
+        if !commands.contains(&record.note.as_str()) {
+            commands.push(&record.note);
+        }
     }
-    let place = Place { place: found[0].place.clone(), mode: found[0].mode.clone() };
     let number = |r: &Record| commands.iter().position(|c| *c == r.note).map(|i| (i + 1) as f64);
+    let names: Vec<_> = commands.iter().zip(1..).map(|(name, number)| format!("{number} {name}")).collect();
     Some(Chart {
         name: "vtpm".to_owned(),
         title: "Latency of TPM commands".to_owned(),
-        caption: caption(&place, &found, &commands.join(", ")),
+        caption: caption(&place, &found, &names.join(", ")),
         x: plain("command", Unit::Number),
         y: log("time", Unit::Time),
         lines: lines(&found, number, nanos),

@@ -33,6 +33,10 @@ pub fn of_series(series: &str) -> (RGBColor, String) {
         "eventfd" => (BLACK, own("eventfd (limit)")),
         "casemate pv" => (BLUE, own("Casemate, PV")),
         "casemate pvh" => (SKY, own("Casemate, PVH")),
+        "vtpm idc" => (BLUE, own("vTPM over IDC")),
+        "swtpm unix" => (ORANGE, own("swtpm over a Unix socket")),
+        "vtpm device" => (SKY, own("vTPM, /dev/tpm0")),
+        "swtpm device" => (VERMILION, own("swtpm, /dev/tpm1")),
         "mini-os" => (VERMILION, own("Mini-OS, PV")),
         other => (BLACK, own(other)),
     }
