@@ -8,22 +8,10 @@
 //! is what they cost.
 
 use idc::platform::hosted::Hosted;
-use idc::{Config, DomId, Error, HostedConfig, Idc, Reader, Writer};
+use idc::{Config, DomId, HostedConfig, Idc};
 
 /// Messages under way at once; they fit into the ring.
 const BATCH: usize = 100;
-
-/// A half by itself, for the profiler to tell the two apart.
-#[inline(never)]
-fn send(writer: &mut Writer<Hosted>, message: &[u8; 16]) -> Result<(), Error> {
-    writer.send(message)
-}
-
-/// The other half.
-#[inline(never)]
-fn receive(reader: &mut Reader<Hosted>, buf: &mut [u8; 16]) -> Result<Option<usize>, Error> {
-    reader.recv_into(buf)
-}
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let messages: usize = std::env::args().nth(1).ok_or("how many messages?")?.parse()?;
@@ -36,10 +24,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut buf = [0; 16];
     for _ in 0..messages / BATCH {
         for _ in 0..BATCH {
-            send(&mut writer, &[7; 16])?;
+            writer.send(&[7; 16])?;
         }
         for _ in 0..BATCH {
-            receive(&mut reader, &mut buf)?;
+            reader.recv_into(&mut buf)?;
         }
     }
     Ok(())

@@ -101,7 +101,7 @@ impl<P: Platform> Reader<P> {
     /// # Errors
     /// As for [`recv_into`](Self::recv_into).
     pub fn recv_into_by(&mut self, buf: &mut [u8], deadline: Deadline) -> Result<Option<usize>> {
-        self.recv_to(&mut Sink::Buf(buf), Some(deadline))
+        self.recv_buf(buf, Some(deadline))
     }
 
     /// Receives a message that is there already. `None` is the end of the stream.
@@ -119,7 +119,7 @@ impl<P: Platform> Reader<P> {
     /// # Errors
     /// [`Error::WouldBlock`], and as for [`recv_into`](Self::recv_into).
     pub fn try_recv_into(&mut self, buf: &mut [u8]) -> Result<Option<usize>> {
-        self.recv_to(&mut Sink::Buf(buf), None)
+        self.recv_buf(buf, None)
     }
 
     /// Waits for the next message and shows a private copy of it; it can still be received. `None` is the end of the
@@ -270,25 +270,24 @@ impl<P: Platform> Reader<P> {
 
     /// `deadline` of `None`: do not wait.
     #[inline]
-    fn recv_to(&mut self, sink: &mut Sink<'_>, deadline: Option<Deadline>) -> Result<Option<usize>> {
-        let plain = self.failed.is_none() && self.chain.is_none() && !self.ended && self.peeked.is_none();
+    fn recv_buf(&mut self, buf: &mut [u8], deadline: Option<Deadline>) -> Result<Option<usize>> {
         // The usual case: a message in one piece, and it is there.
-        if plain
-            && let Some(len) = self.ring.whole()
-            && len as u64 <= self.max_message
-        {
-            sink.check(len)?;
-            self.ring.take_whole(sink.part(0, len)?);
-            if self.ring.publish_due() {
-                self.give_back()?;
+        let plain = self.failed.is_none() && !self.ended && self.chain.is_none() && self.peeked.is_none();
+        if plain {
+            // A message that is longer than it may be does not fit, and is refused below.
+            let most = (buf.len() as u64).min(self.max_message) as usize;
+            let taken = self.checked(|ring| ring.take(buf.get_mut(..most).unwrap_or_default()))?;
+            if let Some(len) = taken {
+                self.give_back_if_due()?;
+                self.count(len);
+                return Ok(taken);
             }
-            self.count(len);
-            return Ok(Some(len));
         }
-        self.recv_resumed(sink, deadline)
+        self.recv_to(&mut Sink::Buf(buf), deadline)
     }
 
-    fn recv_resumed(&mut self, sink: &mut Sink<'_>, deadline: Option<Deadline>) -> Result<Option<usize>> {
+    /// `deadline` of `None`: do not wait.
+    fn recv_to(&mut self, sink: &mut Sink<'_>, deadline: Option<Deadline>) -> Result<Option<usize>> {
         self.usable()?;
         if let Some(message) = self.peeked.take() {
             if let Err(error) = sink.check(message.len()) {
@@ -376,6 +375,11 @@ impl<P: Platform> Reader<P> {
     #[inline]
     fn pop(&mut self) -> Result<()> {
         self.ring.pop();
+        self.give_back_if_due()
+    }
+
+    #[inline]
+    fn give_back_if_due(&mut self) -> Result<()> {
         if self.ring.publish_due() {
             self.give_back()?;
         }

@@ -65,6 +65,13 @@ impl Record {
         Record { kind, len, pooled: false }
     }
 
+    /// Reads a header that was loaded once as that of a whole message in the ring: its length, if it is one. Its
+    /// length has not been checked.
+    #[inline]
+    pub fn data_len(word: u64) -> Option<usize> {
+        (word >> 32 == Kind::Data as u64).then_some(word as u32 as usize)
+    }
+
     /// Checks a header that was loaded once. `room` is the number of bytes that the record may take behind its
     /// header, and `pool` the number of bytes in the pool.
     ///
@@ -93,11 +100,13 @@ impl Record {
     }
 
     /// The header as it is stored. `len` is below 2^32: a ring or a pool has at most a megabyte.
+    #[inline]
     pub fn encode(self) -> u64 {
         self.len as u64 | (self.kind as u64) << 32 | u64::from(self.pooled) << 40
     }
 
     /// Bytes in the ring behind the header, without padding.
+    #[inline]
     pub fn inline_len(self) -> usize {
         match (self.pooled, self.kind) {
             (false, _) => self.len,
@@ -107,6 +116,7 @@ impl Record {
     }
 
     /// Bytes that the record takes in a ring without slots.
+    #[inline]
     pub fn span(self) -> usize {
         HEADER_LEN + self.inline_len().next_multiple_of(8)
     }

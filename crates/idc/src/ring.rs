@@ -124,6 +124,7 @@ struct PeerWords {
 
 impl PeerWords {
     /// Accepts an armed position that did not go back and is not above `limit`.
+    #[inline]
     fn armed(&mut self, word: u64, limit: u64) -> Result<u64, Violation> {
         if word < self.armed || word > limit {
             return Err(Violation::ArmedIndex);
@@ -155,6 +156,14 @@ pub struct PeerState {
     pub state: State,
     /// Its kernel says that the process is gone.
     pub dead: bool,
+}
+
+/// Whether the peer is open, as it was, and lives. If not, [`peer_state`] looks anew, and only what that finds counts.
+#[inline]
+fn still_open<M: Memory>(memory: &M, at: usize, words: &PeerWords) -> bool {
+    words.state == State::Open
+        && memory.load(at + control::STATE, Ordering::Acquire) == State::Open.encode()
+        && memory.load(at + control::ALIVE, Ordering::Acquire) != 0
 }
 
 /// Reads the peer's state and whether it lives. The state before the liveness: a peer that is coming sets its

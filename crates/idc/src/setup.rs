@@ -106,9 +106,6 @@ pub mod control {
     pub const SLOTS: usize = 1024;
 }
 
-/// The word of [`State::Open`].
-pub const OPEN: u64 = 1;
-
 /// State word of one side: the state in the lowest byte, a [`CloseReason`] in the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -127,7 +124,7 @@ impl State {
     pub fn encode(self) -> u64 {
         match self {
             State::Absent => 0,
-            State::Open => OPEN,
+            State::Open => 1,
             State::Finished => 2,
             State::Closed(reason) => 3 | (reason as u64) << 8,
         }

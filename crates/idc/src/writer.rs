@@ -127,8 +127,8 @@ impl<P: Platform> Writer<P> {
     ) -> Result<()> {
         self.usable()?;
         // Before and not after: what has been published may have been read and answered already.
-        self.reader_lives()?;
-        if !self.put_whole(message) {
+        self.reader_gone()?;
+        if !self.put_small(message)? {
             self.put(message, deadline, before_sleep)?;
         }
         self.flush_unless_corked()
@@ -157,8 +157,8 @@ impl<P: Platform> Writer<P> {
         before_sleep: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
         self.usable()?;
-        self.reader_lives()?;
-        let sent = messages.iter().try_for_each(|message| match self.put_whole(message) {
+        self.reader_gone()?;
+        let sent = messages.iter().try_for_each(|message| match self.put_small(message)? {
             true => Ok(()),
             false => self.put(message, deadline, before_sleep),
         });
@@ -172,7 +172,7 @@ impl<P: Platform> Writer<P> {
     /// As for [`try_send`](Self::try_send) of the first one that failed for another reason than the lack of room.
     pub fn try_send_batch(&mut self, messages: &[&[u8]]) -> Result<usize> {
         self.usable()?;
-        self.reader_lives()?;
+        self.reader_gone()?;
         let mut sent = Ok(messages.len());
         for (index, message) in messages.iter().enumerate() {
             match self.try_put(message) {
@@ -195,7 +195,7 @@ impl<P: Platform> Writer<P> {
     /// sent without waiting. Otherwise as for [`send_by`](Self::send_by).
     pub fn try_send(&mut self, message: &[u8]) -> Result<()> {
         self.usable()?;
-        self.reader_lives()?;
+        self.reader_gone()?;
         self.try_put(message)?;
         self.flush_unless_corked()
     }
@@ -261,7 +261,7 @@ impl<P: Platform> Writer<P> {
 
     fn loan(&mut self, len: usize, deadline: Option<Deadline>) -> Result<Loan<'_, P>> {
         self.usable()?;
-        self.reader_lives()?;
+        self.reader_gone()?;
         let max = self.ring.max_payload();
         if len > max {
             return Err(Error::MessageTooLarge { len: len as u64, max: max as u64 });
@@ -340,7 +340,7 @@ impl<P: Platform> Writer<P> {
     /// [`Error::PeerDied`] if not, or how the channel ended before.
     pub fn check_peer(&mut self) -> Result<()> {
         self.usable()?;
-        self.reader_lives()?;
+        self.reader_gone()?;
         if self.reader_takes.is_some() && self.link.event.status()? == PortStatus::Unbound {
             // It may have said something before it went.
             self.reader_gone()?;
@@ -352,14 +352,15 @@ impl<P: Platform> Writer<P> {
         Ok(())
     }
 
-    /// As [`reader_gone`](Self::reader_gone), in few instructions if nothing is new.
+    /// Fails if the reader is gone, and notes when it has connected.
     #[inline]
-    fn reader_lives(&mut self) -> Result<()> {
-        if self.ring.reader_stays_open() { Ok(()) } else { self.reader_gone() }
+    fn reader_gone(&mut self) -> Result<()> {
+        let as_before = self.reader_takes.is_some() && self.ring.reader_still_open();
+        if as_before { Ok(()) } else { self.reader_news() }
     }
 
-    /// Fails if the reader is gone, and notes when it has connected.
-    fn reader_gone(&mut self) -> Result<()> {
+    #[cold]
+    fn reader_news(&mut self) -> Result<()> {
         let found = self.checked(|ring| ring.reader_state())?;
         let peer = self.link.peer;
         match found.state {
@@ -418,6 +419,11 @@ impl<P: Platform> Writer<P> {
 
     #[inline]
     fn usable(&self) -> Result<()> {
+        if self.failed.is_none() && !self.finished { Ok(()) } else { self.why_unusable() }
+    }
+
+    #[cold]
+    fn why_unusable(&self) -> Result<()> {
         match &self.failed {
             // What it had to say was said; that the reader has left since is no news to who says more.
             Some(Error::PeerClosed { .. }) if self.finished => Err(Error::Finished),

@@ -19,7 +19,8 @@ flush() {
 # when a tool opens the device and asks what it can, which a busy emulated machine may exceed. A TPM for which the kernel
 # never waits long enough is stuck, and that ends the script. `tries` tells when it was not waited for.
 once() {
-    for try in 1 2 3 4 5 6 7 8 9 10; do
+    try=0
+    while [ $((try += 1)) -le 30 ]; do
         began=$(date +%s)
         "$@" >out.txt 2>err.txt && return 0
         code=$?

@@ -186,7 +186,6 @@ impl<P: Platform> Reader<P> {
 
 impl Sink<'_> {
     /// Whether a message of this length fits.
-    #[inline]
     pub(super) fn check(&self, needed: usize) -> Result<()> {
         match self {
             Sink::Buf(buf) if buf.len() < needed => Err(Error::BufferTooSmall { needed, len: buf.len() }),
@@ -196,16 +195,22 @@ impl Sink<'_> {
 
     /// Room for bytes `start..start + len` of the message. A vector grows by doubling, so it has at most twice
     /// the size of what has arrived.
-    #[inline]
-    pub(super) fn part(&mut self, start: usize, len: usize) -> Result<&mut [u8]> {
+    fn part(&mut self, start: usize, len: usize) -> Result<&mut [u8]> {
         let end = start + len;
-        match self {
-            Sink::Vec(message) => grow(message, start, end),
+        let found = match self {
+            Sink::Vec(message) => {
+                message
+                    .try_reserve(end.saturating_sub(message.len()))
+                    .map_err(|_| Error::OutOfMemory("a message"))?;
+                message.resize(end, 0);
+                message.get_mut(start..end)
+            }
             Sink::Buf(buf) => {
                 let len = buf.len();
-                buf.get_mut(start..end).ok_or(Error::BufferTooSmall { needed: end, len })
+                buf.get_mut(start..end).ok_or(Error::BufferTooSmall { needed: end, len }).map(Some)?
             }
-        }
+        };
+        found.ok_or(Error::OutOfMemory("a message"))
     }
 
     fn clear(&mut self) {
@@ -213,11 +218,4 @@ impl Sink<'_> {
             message.clear();
         }
     }
-}
-
-fn grow(message: &mut Vec<u8>, start: usize, end: usize) -> Result<&mut [u8]> {
-    const FULL: Error = Error::OutOfMemory("a message");
-    message.try_reserve(end.saturating_sub(message.len())).map_err(|_| FULL)?;
-    message.resize(end, 0);
-    message.get_mut(start..end).ok_or(FULL)
 }

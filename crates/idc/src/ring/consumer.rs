@@ -74,10 +74,38 @@ impl<M: Memory> Consumer<M> {
     /// [`Violation::PoolPage`].
     #[inline]
     pub fn peek(&mut self) -> Result<Option<Record>, Violation> {
-        if self.pending.is_some() {
-            return Ok(self.pending);
+        if self.pending.is_none() {
+            self.accept(self.load_header())?;
         }
-        let Some(mut record) = self.load_header()? else { return Ok(None) };
+        Ok(self.pending)
+    }
+
+    /// The usual case in one go: if the next record is there, and is a whole message in the ring that fits into `buf`,
+    /// copies it there and goes on behind it: its length. `None`: see [`peek`](Self::peek) for what it is.
+    ///
+    /// # Errors
+    /// As for [`peek`](Self::peek).
+    #[inline]
+    pub fn take(&mut self, buf: &mut [u8]) -> Result<Option<usize>, Violation> {
+        if self.pending.is_some() || self.memory.slot != 0 {
+            return Ok(None);
+        }
+        let word = self.load_header();
+        if let Some(len) = Record::data_len(word)
+            && len <= self.memory.room(self.offset)
+            && let Some(part) = buf.get_mut(..len)
+        {
+            self.memory.writer.read(self.memory.payload(self.offset), part);
+            self.advance(Record::new(Kind::Data, len));
+            return Ok(Some(len));
+        }
+        self.accept(word)?;
+        Ok(None)
+    }
+
+    /// Notes the record at the position, whose header has been loaded.
+    fn accept(&mut self, word: u64) -> Result<(), Violation> {
+        let Some(mut record) = self.parse(word)? else { return Ok(()) };
         if record.kind == Kind::Filler {
             // A filler ends where the ring ends, and its successor is at the start: no second one can follow. There
             // is none in a ring with slots.
@@ -86,8 +114,8 @@ impl<M: Memory> Consumer<M> {
                 return Err(Violation::RecordFiller);
             }
             self.advance(record);
-            match self.load_header()? {
-                None => return Ok(None),
+            match self.parse(self.load_header())? {
+                None => return Ok(()),
                 Some(next) if next.kind == Kind::Filler => return Err(Violation::RecordFiller),
                 Some(next) => record = next,
             }
@@ -101,30 +129,7 @@ impl<M: Memory> Consumer<M> {
             self.page = page;
         }
         self.pending = Some(record);
-        Ok(self.pending)
-    }
-
-    /// The usual case, with few instructions: length of the next record, if it is a whole message in a ring without slots
-    /// and nobody has looked at it before. If not, [`peek`](Self::peek) says what there is. It is to be taken at once, or
-    /// this look is as if it had not been.
-    #[inline]
-    pub fn whole(&self) -> Option<usize> {
-        if self.pending.is_some() || self.memory.slot != 0 {
-            return None;
-        }
-        let word = self.memory.writer.load(self.memory.data + self.offset, Ordering::Acquire);
-        let len = word as u32 as usize;
-        let room = self.memory.capacity - self.offset - HEADER_LEN;
-        (word >> 32 == Kind::Data as u64 && len <= room).then_some(len)
-    }
-
-    /// Copies the message that [`whole`](Self::whole) has found, all of it, and goes on to the next record.
-    #[inline]
-    pub fn take_whole(&mut self, buf: &mut [u8]) {
-        self.memory.writer.read(self.memory.data + self.offset + HEADER_LEN, buf);
-        let span = HEADER_LEN + buf.len().next_multiple_of(8);
-        self.tail += span as u64;
-        self.offset = wrap(self.offset + span, self.memory.capacity);
+        Ok(())
     }
 
     /// Copies payload of the record at the position, from byte `skip` on (a multiple of eight).
@@ -192,8 +197,12 @@ impl<M: Memory> Consumer<M> {
     }
 
     #[inline]
-    fn load_header(&self) -> Result<Option<Record>, Violation> {
-        let word = self.memory.writer.load(self.memory.header(self.offset), Ordering::Acquire);
+    fn load_header(&self) -> u64 {
+        self.memory.writer.load(self.memory.header(self.offset), Ordering::Acquire)
+    }
+
+    /// The record at the position, if its header says that there is one.
+    fn parse(&self, word: u64) -> Result<Option<Record>, Violation> {
         if word == 0 {
             return Ok(None);
         }

@@ -3,10 +3,10 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
-use super::{PeerState, PeerWords, RingMemory, peer_state, wrap};
+use super::{PeerState, PeerWords, RingMemory, peer_state, still_open, wrap};
 use crate::error::Violation;
 use crate::record::{HEADER_LEN, Kind, Record};
-use crate::setup::{OPEN, PAGE_SIZE, State, control};
+use crate::setup::{PAGE_SIZE, State, control};
 use crate::shm::Memory;
 
 /// The writing half.
@@ -20,6 +20,10 @@ pub struct Producer<M> {
     offset: usize,
     /// Last accepted position of the reader.
     consumed: u64,
+    /// Bytes from the offset on that are known to be free, up to the end of the ring; 0 in a ring with slots.
+    ahead: usize,
+    /// Longest payload of a record in the ring.
+    longest: usize,
     /// Pool pages that have been taken since the ring was made, and the reader's last accepted count.
     pool_head: u64,
     pool_consumed: u64,
@@ -29,8 +33,6 @@ pub struct Producer<M> {
     armed: u64,
     /// Position of the reader when we armed.
     armed_seen: u64,
-    /// Payloads shorter than this may be pushed by [`push_whole`](Producer::push_whole).
-    whole_below: usize,
 }
 
 /// Room for a record that has been found, and not been published.
@@ -65,22 +67,25 @@ impl<M: Memory> Producer<M> {
     /// Takes a ring of zeroed pages.
     pub fn new(memory: RingMemory<M>) -> Producer<M> {
         let peer = PeerWords { state: State::Absent, armed: 0 };
+        let longest = match memory.slot {
+            0 => (memory.capacity / 4 - HEADER_LEN).min(MAX_INLINE),
+            slot => slot - 1,
+        };
         let mut producer = Producer {
             memory: Arc::new(memory),
             peer,
             head: 0,
             offset: 0,
             consumed: 0,
+            ahead: 0,
+            longest,
             pool_head: 0,
             pool_consumed: 0,
             checked: 0,
             armed: 0,
             armed_seen: 0,
-            whole_below: 0,
         };
-        if producer.memory.slot == 0 {
-            producer.whole_below = producer.max_payload() + 1;
-        }
+        producer.look_ahead();
         producer
     }
 
@@ -103,16 +108,15 @@ impl<M: Memory> Producer<M> {
         self.peer = PeerWords { state: State::Absent, armed: 0 };
         (self.head, self.offset, self.consumed, self.checked) = (0, 0, 0, 0);
         (self.pool_head, self.pool_consumed, self.armed, self.armed_seen) = (0, 0, 0, 0);
+        self.look_ahead();
     }
 
     /// Longest payload of a record in the ring: a quarter of the ring, so that a filler and a record fit at any
     /// offset, and at most 16 KiB, so that the reader works on one fragment while the next is written. In a ring
     /// with slots a byte less than a slot.
+    #[inline]
     pub fn max_payload(&self) -> usize {
-        match self.memory.slot {
-            0 => (self.memory.capacity / 4 - HEADER_LEN).min(MAX_INLINE),
-            slot => slot - 1,
-        }
+        self.longest
     }
 
     /// Longest payload of a record in the pool: a quarter of it, for the same reasons. 0 without a pool.
@@ -138,20 +142,18 @@ impl<M: Memory> Producer<M> {
         self.memory.writer.store(self.memory.control + control::STATE, state.encode(), Ordering::Release);
     }
 
+    /// Whether the reader is open, as it was, and lives. If not, [`reader_state`](Self::reader_state) says more.
+    #[inline]
+    pub fn reader_still_open(&self) -> bool {
+        still_open(&self.memory.reader, 0, &self.peer)
+    }
+
     /// Loads the reader's state.
     ///
     /// # Errors
     /// [`Violation::StateUnknown`] or [`Violation::StateBack`].
-    #[inline]
     pub fn reader_state(&mut self) -> Result<PeerState, Violation> {
         peer_state(&self.memory.reader, 0, &mut self.peer)
-    }
-
-    /// Whether the reader was open and still is, and lives: the usual case, with few instructions.
-    #[inline]
-    pub fn reader_stays_open(&self) -> bool {
-        let load = |at| self.memory.reader.load(at, Ordering::Acquire);
-        matches!(self.peer.state, State::Open) && load(control::STATE) == OPEN && load(control::ALIVE) != 0
     }
 
     /// Loads a word of the reader's page that is valid once its state is open.
@@ -227,6 +229,31 @@ impl<M: Memory> Producer<M> {
         }
         self.head += (filler + span) as u64;
         self.offset = next;
+        self.look_ahead();
+    }
+
+    /// As [`try_push`](Self::try_push) for a whole message in the ring, not longer than
+    /// [`max_payload`](Self::max_payload).
+    ///
+    /// # Errors
+    /// As for [`reserve`](Self::reserve).
+    #[inline]
+    pub fn push(&mut self, message: &[u8]) -> Result<bool, Violation> {
+        debug_assert!(message.len() <= self.longest);
+        let record = Record::new(Kind::Data, message.len());
+        let span = record.span();
+        // The usual case: the record and the header behind it are in one piece that is known to be free.
+        if span + HEADER_LEN > self.ahead {
+            return self.try_push(Kind::Data, None, message, false);
+        }
+        let at = self.memory.data + self.offset;
+        self.store(at + span, 0, Ordering::Relaxed);
+        self.memory.writer.write(at + HEADER_LEN, message);
+        self.store(at, record.encode(), Ordering::Release);
+        self.head += span as u64;
+        self.offset += span;
+        self.ahead -= span;
+        Ok(true)
     }
 
     /// Writes and publishes a record, unless there is no room: [`reserve`](Self::reserve), [`fill`](Self::fill)
@@ -234,7 +261,6 @@ impl<M: Memory> Producer<M> {
     ///
     /// # Errors
     /// As for [`reserve`](Self::reserve).
-    #[inline]
     pub fn try_push(
         &mut self,
         kind: Kind,
@@ -246,26 +272,6 @@ impl<M: Memory> Producer<M> {
         self.fill(&place, 0, payload);
         self.commit(place, payload.len());
         Ok(true)
-    }
-
-    /// The usual case, with few instructions: publishes a whole message, if it is short enough for that and has room
-    /// behind the last one, as far as the reader's position is known. If not, [`try_push`](Self::try_push) may.
-    #[inline]
-    pub fn push_whole(&mut self, payload: &[u8]) -> bool {
-        let RingMemory { writer, data, capacity, .. } = &*self.memory;
-        let span = HEADER_LEN + payload.len().next_multiple_of(8);
-        let (start, end) = (self.offset, self.offset + span);
-        let used = (self.head - self.consumed) as usize + span + HEADER_LEN;
-        if payload.len() >= self.whole_below || end > *capacity || used > *capacity {
-            return false;
-        }
-        let next = wrap(end, *capacity);
-        writer.store(data + next, 0, Ordering::Relaxed);
-        writer.write(data + start + HEADER_LEN, payload);
-        writer.store(data + start, Record::new(Kind::Data, payload.len()).encode(), Ordering::Release);
-        self.head += span as u64;
-        self.offset = next;
-        true
     }
 
     /// Whether a record with this payload would find room now.
@@ -428,7 +434,14 @@ impl<M: Memory> Producer<M> {
             }
             self.pool_consumed = pages;
         }
+        self.look_ahead();
         Ok(())
+    }
+
+    fn look_ahead(&mut self) {
+        let RingMemory { capacity, slot, .. } = *self.memory;
+        let free = capacity - (self.head - self.consumed) as usize;
+        self.ahead = if slot == 0 { free.min(capacity - self.offset) } else { 0 };
     }
 
     #[inline]

@@ -10,12 +10,15 @@ use crate::wait::{Deadline, Phase, Step};
 impl<P: Platform> Writer<P> {
     /// The usual case: the message is one record in the ring, and there is room for it.
     #[inline]
-    pub(super) fn put_whole(&mut self, message: &[u8]) -> bool {
-        let pushed = !self.abort_owed && self.ring.push_whole(message);
+    pub(super) fn put_small(&mut self, message: &[u8]) -> Result<bool> {
+        if self.abort_owed || message.len() > self.ring.max_payload() {
+            return Ok(false);
+        }
+        let pushed = self.checked(|ring| ring.push(message))?;
         if pushed {
             self.count(message.len());
         }
-        pushed
+        Ok(pushed)
     }
 
     /// Whether a message of this length goes through the pool, and the longest piece of it.
