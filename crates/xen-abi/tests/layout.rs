@@ -11,9 +11,10 @@ use support::{Table, consts, structs};
 
 /// Constants that no header of Xen defines, and where they come from instead.
 const NOT_IN_HEADERS: &[(&str, &str)] = &[
-    ("lib", "PAGE_SHIFT PAGE_SIZE"), // architecture
-    ("sched", "POLL_MAX_PORTS"),     // limit in Xen's scheduler
-    ("gnttab", "ENTRIES_PER_FRAME"), // PAGE_SIZE / size of an entry
+    ("lib", "PAGE_SHIFT PAGE_SIZE"),  // architecture
+    ("sched", "POLL_MAX_PORTS"),      // limit in Xen's scheduler
+    ("domctl", "INTERFACE_VERSIONS"), // versions with the same beginning; that of the header is one
+    ("gnttab", "ENTRIES_PER_FRAME"),  // PAGE_SIZE / size of an entry
     ("mmu", "PTE_PRESENT PTE_RW PTE_USER PTE_PWT PTE_PCD PTE_ACCESSED PTE_DIRTY PTE_PSE PTE_PAT"), // Intel SDM
     ("mmu", "PTE_GLOBAL PTE_NX PTE_ADDR_MASK PTES_PER_TABLE"), // Intel SDM
     ("trap", "XEN_EMULATE_PREFIX"), // a string of assembler in the header; tested below
@@ -39,6 +40,8 @@ fn table() -> Table {
         sched::Poll = "struct sched_poll" { ports, nr_ports, timeout }
         sched::RemoteShutdown = "struct sched_remote_shutdown" { domain_id, reason }
         sched::Watchdog = "struct sched_watchdog" { id, timeout }
+        domctl::GetDomainInfo = "struct xen_domctl" {
+            cmd, interface_version, domain, info_domain = "u.getdomaininfo.domain", flags = "u.getdomaininfo.flags" }
         evtchn::AllocUnbound = "struct evtchn_alloc_unbound" { dom, remote_dom, port }
         evtchn::BindInterdomain = "struct evtchn_bind_interdomain" { remote_dom, remote_port, local_port }
         evtchn::BindVirq = "struct evtchn_bind_virq" { virq, vcpu, port }
@@ -116,6 +119,18 @@ fn table() -> Table {
         SEGBASE_FS
         VMASST_CMD_ENABLE VMASST_CMD_DISABLE VMASST_TYPE_WRITABLE_PAGETABLES VMASST_TYPE_ARCHITECTURAL_IOPL
     }
+    consts! { t; "domctl" xen_abi::domctl;
+        DOMCTL_GETDOMAININFO = "XEN_DOMCTL_getdomaininfo"
+        DOMINF_DYING = "XEN_DOMINF_dying"
+        DOMINF_SHUTDOWN = "XEN_DOMINF_shutdown"
+    }
+    let known = xen_abi::domctl::INTERFACE_VERSIONS;
+    let version = format!(
+        "XEN_DOMCTL_INTERFACE_VERSION >= {} && XEN_DOMCTL_INTERFACE_VERSION <= {}",
+        known.start(),
+        known.end()
+    );
+    t.value("the header's version is one of ours".into(), version, 1);
     consts! { t; "sched" xen_abi::sched;
         SCHEDOP_YIELD SCHEDOP_BLOCK SCHEDOP_SHUTDOWN SCHEDOP_POLL SCHEDOP_REMOTE_SHUTDOWN
         SCHEDOP_SHUTDOWN_CODE SCHEDOP_WATCHDOG SCHEDOP_PIN_OVERRIDE

@@ -15,9 +15,11 @@ const PRELUDE: &str = r"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#define __XEN_TOOLS__
 #define __XEN_INTERFACE_VERSION__ __XEN_LATEST_INTERFACE_VERSION__
 #include <xen/xen.h>
 #include <xen/callback.h>
+#include <xen/domctl.h>
 #include <xen/elfnote.h>
 #include <xen/errno.h>
 #include <xen/event_channel.h>

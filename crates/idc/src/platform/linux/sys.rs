@@ -268,12 +268,15 @@ pub(super) fn event_status(privcmd: &OwnedFd, port: EvtchnPort) -> Result<u32, E
 /// interface (`EACCES` if not).
 pub(super) fn has_ended(privcmd: &OwnedFd, version: u32, peer: DomId) -> Result<bool, Errno> {
     use xen_abi::domctl::GetDomainInfo;
-    let mut info = GetDomainInfo::new(version, peer);
+    /// A version that is not known here might write more.
+    #[repr(C)]
+    struct Roomy(GetDomainInfo, [u64; 16]);
+    let mut info = Roomy(GetDomainInfo::new(version, peer), [0; 16]);
     let address = core::ptr::from_mut(&mut info).expose_provenance() as u64;
     let mut argument = Hypercall { op: xen_abi::hypercall::HYPERVISOR_DOMCTL, arg: [address, 0, 0, 0, 0] };
     // As in `event_status`. Xen writes no more than the structure has.
     match request(privcmd, &mut argument) {
-        Ok(_) => Ok(core::hint::black_box(info).has_ended(peer)),
+        Ok(_) => Ok(core::hint::black_box(info).0.has_ended(peer)),
         Err(Errno::SRCH) => Ok(true),
         Err(error) => Err(error),
     }
