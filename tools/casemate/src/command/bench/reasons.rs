@@ -12,19 +12,20 @@ const REASONS: [(&[&str], &str); 7] = [
     (
         &["library-OS domain", "16 to 512 B", "libxenvchan"],
         "Small messages to a library-OS domain: neither side sleeps (see the counts), so this is the work for each message, every \
-         instruction of it emulated. The far end of that vchan is this project's `idc::vchan`, which takes a stream of bytes out \
-         in large pieces; IDC keeps messages apart, checks and copies each, and has a fence for each.",
+         instruction of it emulated: 224 for 16 bytes in both halves (it was 988 in an image, and 0.43x). The far end of that vchan is \
+         this project's `idc::vchan`, which takes up to 64 KiB of a stream in one call; IDC keeps messages apart, checks and copies \
+         each, and has a fence for each.",
     ),
     (
         &["16 to 512 B", "libxenvchan"],
-        "Small messages against libxenvchan: from 256 B on it is 3.6 times as fast or better; at 16 and 64 B neither side sleeps, and \
-         what is left is the work for each message, all of it emulated: 551 instructions for 16 bytes, writer and reader together \
-         (`crates/idc/examples/cost.rs` under callgrind). That can be had for less; it has not been tried yet.",
+        "Small messages against libxenvchan: from 256 B on it is more than 3 times as fast; at 16 and 64 B neither side sleeps, and \
+         what is left is the work for each message, all of it emulated: 224 instructions for 16 bytes, writer and reader together \
+         (`crates/idc/examples/cost.rs` under callgrind; it was 551), the fence that a sleeping reader makes necessary among them.",
     ),
     (
         &["both directions"],
-        "Directions: the code and the counts of events are the same in both, and most sizes are within some percent. Why one size \
-         differs so much is not known.",
+        "Directions: the code and the counts of events are the same in both. Sizes that differ are not the same ones from run to run, \
+         so this is which half got the quieter moments of a machine with two processors for two emulated ones.",
     ),
     (
         &["two Linux processes", "both asleep"],
@@ -32,8 +33,11 @@ const REASONS: [(&[&str], &str); 7] = [
     ),
     (
         &["two Linux processes"],
-        "Between processes: not profiled. IDC stays at about 8.5 GB/s from 4 KiB on. The bare copy reaches four times that with the \
-         same copying and as many bytes in flight; its blocks begin at a cache line, IDC's at any multiple of eight bytes.",
+        "Between processes: the writer has to take each cache line back from the reader before it can store, and the reader then waits \
+         for the writer. How long depends on where the host has put the two processors, and changes while it runs: a round trip \
+         of the bare copy took 200 or above 600 ns, bulk data 8.5 or 2.3 GB/s, whatever instruction copied and wherever payloads began. \
+         So 4 KiB and more are written past the cache (in turns with the version before, processors far apart: 1,905 to 512 ns for 4 KiB, \
+         28.9 to 5.3 us for 64 KiB). Of 24-byte records 2.67 share a line, and that line's way is nearly all of a small message.",
     ),
     (
         &["trusted lines with IDC"],

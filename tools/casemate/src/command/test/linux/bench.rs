@@ -16,6 +16,9 @@ use testbed::{
 use super::super::conformance;
 use crate::image::finish::Image;
 
+/// Lines of a guest's console that a failure quotes.
+const CONSOLE_LINES: usize = 60;
+
 /// Nominal time limit of one step.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -106,7 +109,14 @@ impl<'a> Bench<'a> {
 
     fn linux_within(&self, guest: &LinuxGuest, script: &str, limit: Duration) -> anyhow::Result<String> {
         let script = format!("P=/bin/probe C=/bin/crowd\n{script}");
-        let output = guest.shell(&script, Some(limit))?;
+        let output = guest.shell(&script, Some(limit)).map_err(|error| {
+            // A kernel that has crashed says why there.
+            let console = guest.domain().console().unwrap_or_default();
+            let console = String::from_utf8_lossy(&console).into_owned();
+            let lines: Vec<&str> = console.lines().collect();
+            let tail = lines[lines.len().saturating_sub(CONSOLE_LINES)..].join("\n");
+            anyhow::Error::new(error).context(format!("last lines of the guest's console:\n{tail}\n"))
+        })?;
         succeed(&format!("domain {}", guest.id()), output)
     }
 
