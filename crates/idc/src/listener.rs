@@ -23,6 +23,7 @@ use crate::ring::RingMemory;
 use crate::setup::{State, control};
 use crate::shm::Memory;
 use crate::wait::Deadline;
+use crate::writer::retire;
 
 /// Properties of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +70,7 @@ struct Client<P: Platform> {
 /// The ring that this side writes, until the client has connected to it.
 #[derive(Debug)]
 struct Held<P: Platform> {
+    platform: P,
     // The pages are given back before the port is closed.
     ring: Arc<RingMemory<P::Memory>>,
     event: Arc<P::Event>,
@@ -87,6 +89,12 @@ impl<P: Platform> Held<P> {
         }
         self.ring.reader.load(control::STATE, Ordering::Acquire) == State::Absent.encode()
             && self.event.status() != Ok(PortStatus::Unbound)
+    }
+}
+
+impl<P: Platform> Drop for Held<P> {
+    fn drop(&mut self) {
+        retire(&self.platform, &self.ring, 1);
     }
 }
 
@@ -174,7 +182,8 @@ impl<P: Platform> Listener<P> {
             Ok(mut channel) => {
                 let ticket = Arc::new(());
                 let (ring, event) = channel.hold();
-                let held = Some(Held { ring, event, since: None });
+                let platform = self.idc.platform.clone();
+                let held = Some(Held { platform, ring, event, since: None });
                 self.clients.push(Client { peer, offer: id, ticket: Arc::clone(&ticket), held });
                 channel.count(ticket);
                 Some(channel)

@@ -8,6 +8,7 @@
 //! If the deadline passes in the middle of a chain, the rest of it is not sent: an `Abort` record takes its
 //! place, at the latest before the next message, and the reader drops what it has.
 
+use alloc::sync::Arc;
 use core::time::Duration;
 
 use crate::error::{CloseReason, Error, Result, Violation};
@@ -15,7 +16,7 @@ use crate::loan::{Loan, Suspended};
 use crate::platform::Platform;
 use crate::platform::{Event, PortStatus};
 use crate::record::Kind;
-use crate::ring::Producer;
+use crate::ring::{Producer, RingMemory};
 use crate::setup::{State, control};
 use crate::stats::Stats;
 use crate::wait::{Deadline, Link, Phase, Spin, Step, Waiter};
@@ -487,5 +488,14 @@ impl<P: Platform> Drop for Writer<P> {
         if !self.finished && self.failed.is_none() {
             self.abandon(CloseReason::Dropped);
         }
+        retire(&self.link.platform, &self.ring.share(), 2);
+    }
+}
+
+/// Hands a ring to the platform if nobody but the caller, with so many references, has it. Two who let go of it at the same
+/// moment may each leave it to the other: then its pages are given back in the ordinary way.
+pub(crate) fn retire<P: Platform>(platform: &P, ring: &Arc<RingMemory<P::Memory>>, own: usize) {
+    if Arc::strong_count(ring) <= own {
+        platform.retire(ring);
     }
 }

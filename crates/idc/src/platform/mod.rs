@@ -9,11 +9,13 @@
 //! They have one shape, [`Platform`]. What is not safe is in a small file of its own: `libos/sys.rs`,
 //! `linux/sys.rs` (requests to devices) and `mapping.rs` (mmap, for `linux` and `hosted`).
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
 use crate::error::Result;
 use crate::name::ServiceName;
+use crate::ring::RingMemory;
 use crate::shm::Memory;
 use crate::{DomId, EvtchnPort, GrantRef};
 
@@ -204,6 +206,12 @@ pub trait Platform: Clone + fmt::Debug {
     /// # Errors
     /// The system's.
     fn announce_death(&self, memory: &Self::Memory, offset: usize, event: &Self::Event) -> Result<()>;
+
+    /// The last user of a ring that this side made is about to drop it. Where the system is slow to take pages back that
+    /// the peer still has mapped, the platform may keep them until it has unmapped them.
+    fn retire(&self, ring: &Arc<RingMemory<Self::Memory>>) {
+        let _ = ring;
+    }
 
     /// Allocates a port for the peer to bind to.
     ///

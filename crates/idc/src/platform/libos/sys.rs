@@ -174,11 +174,20 @@ pub(super) fn announce(keeper: &Keeper, offset: usize, port: EvtchnPort) {
     NOTICES.with(|notices| notices.push(Notice { byte, port }));
 }
 
-/// Takes back what was announced for pages that begin there.
+/// Takes back what was announced for pages that begin there, and says now that we are gone from them, as Linux does.
 fn take_back(base: NonNull<u8>, pages: usize, announced: &AtomicBool) {
     if announced.load(Ordering::Relaxed) {
         let all = base.addr().get()..base.addr().get() + pages * PAGE_SIZE;
-        NOTICES.with(|notices| notices.retain(|notice| !all.contains(&notice.byte.addr().get())));
+        NOTICES.with(|notices| {
+            notices.retain(|notice| {
+                let theirs = all.contains(&notice.byte.addr().get());
+                if theirs {
+                    // SAFETY: inside the pages, which the caller still has.
+                    unsafe { AtomicU8::from_ptr(notice.byte.as_ptr()) }.store(0, Ordering::Release);
+                }
+                !theirs
+            });
+        });
     }
 }
 

@@ -37,12 +37,15 @@ use self::store::XenStore;
 use crate::error::{Error, Result};
 use crate::name::{ServiceName, Store, XenAcceptor, XenCall, introduced, show_alive, shows_alive};
 use crate::platform::gate::Gate;
+use crate::platform::linux::retired::Retired;
 use crate::platform::mapping::{self, Mapping, Run};
 use crate::platform::{Access, Dial, Event, Granted, Platform, PortStatus};
+use crate::ring::RingMemory;
 use crate::setup::PAGE_SIZE;
 use crate::shm::Pages;
 use crate::{DomId, EvtchnPort, GrantRef};
 
+mod retired;
 pub(crate) mod store;
 mod sys;
 
@@ -66,14 +69,15 @@ pub struct Linux(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    gntalloc: OwnedFd,
-    gntdev: OwnedFd,
+    gntalloc: Arc<OwnedFd>,
+    gntdev: Arc<OwnedFd>,
     privcmd: Option<OwnedFd>,
     /// Version of Xen's interface for domain control; `None` if this domain may not use it.
     domctl: OnceLock<Option<u32>>,
     domid: OnceLock<DomId>,
     /// For questions about domains, where privcmd is missing.
     existence: Mutex<Existence>,
+    retired: Mutex<Retired>,
 }
 
 /// What xenstore says about domains.
@@ -151,20 +155,21 @@ impl Linux {
     pub fn open() -> Result<Linux> {
         let privcmd = File::options().read(true).write(true).open(PRIVCMD).map(OwnedFd::from).ok();
         let linux = Linux(Arc::new(Inner {
-            gntalloc: open(
+            gntalloc: Arc::new(open(
                 GNTALLOC,
                 "there is no /dev/xen/gntalloc: this is not a Xen domain, or the module is missing \
                  (modprobe xen-gntalloc); without Xen use the hosted platform",
-            )?,
-            gntdev: open(
+            )?),
+            gntdev: Arc::new(open(
                 GNTDEV,
                 "there is no /dev/xen/gntdev: this is not a Xen domain, or the module is missing \
                  (modprobe xen-gntdev); without Xen use the hosted platform",
-            )?,
+            )?),
             privcmd: privcmd.filter(may_ask),
             domctl: OnceLock::new(),
             domid: OnceLock::new(),
             existence: Mutex::default(),
+            retired: Mutex::default(),
         }));
         // For peers in other domUs. Channels work without it, and so without xenstore.
         if let Ok(mut store) = XenStore::open()
@@ -214,6 +219,10 @@ impl Linux {
         self.0.existence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn retired(&self) -> MutexGuard<'_, Retired> {
+        self.0.retired.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A new connection to xenstored.
     fn store(&self) -> Result<XenStore> {
         Ok(XenStore::open()?.of(self.domid()?))
@@ -228,7 +237,7 @@ fn may_ask(privcmd: &OwnedFd) -> bool {
 /// Pages in a driver's list; dropped after their mapping.
 #[derive(Debug)]
 pub struct Entry {
-    platform: Linux,
+    device: Arc<OwnedFd>,
     /// Offset for mmap, in bytes.
     index: u64,
     count: usize,
@@ -236,12 +245,8 @@ pub struct Entry {
 }
 
 impl Entry {
-    fn device(&self) -> &OwnedFd {
-        if self.granted { &self.platform.0.gntalloc } else { &self.platform.0.gntdev }
-    }
-
     fn run(&self) -> Run<'_> {
-        Run { file: self.device().as_fd(), offset: self.index, count: self.count }
+        Run { file: self.device.as_fd(), offset: self.index, count: self.count }
     }
 
     /// See [`Platform::announce_death`].
@@ -249,8 +254,14 @@ impl Entry {
     /// # Errors
     /// The system's.
     pub fn announce_death(&self, offset: usize, port: EvtchnPort) -> Result<()> {
-        sys::set_unmap_notify(self.device(), self.index + offset as u64, port)
+        sys::set_unmap_notify(&self.device, self.index + offset as u64, port)
             .map_err(system("setting an unmap notification", "see the kernel's log (dmesg)"))
+    }
+
+    /// Takes back what was announced for the page at `offset`: the port can be closed now.
+    fn announce_nothing(&self, offset: usize) {
+        // Should this fail, the port stays open for as long as the page.
+        let _ = sys::clear_unmap_notify(&self.device, self.index + offset as u64);
     }
 }
 
@@ -258,9 +269,9 @@ impl Drop for Entry {
     fn drop(&mut self) {
         // The entry exists, so this cannot fail; and the kernel cleans up after us in any case.
         let _ = if self.granted {
-            sys::dealloc_grefs(self.device(), self.index, self.count)
+            sys::dealloc_grefs(&self.device, self.index, self.count)
         } else {
-            sys::unmap_grefs(self.device(), self.index, self.count)
+            sys::unmap_grefs(&self.device, self.index, self.count)
         };
     }
 }
@@ -354,19 +365,22 @@ impl Platform for Linux {
     fn grant(&self, peer: DomId, pages: usize, access: Access) -> Result<Granted<Pages<Mapping, Entry>>> {
         let mut refs = vec![GrantRef(0); pages];
         let gntalloc = &self.0.gntalloc;
-        let index =
-            sys::alloc_grefs(gntalloc, peer, access == Access::ReadWrite, &mut refs).map_err(|error| {
-                match error {
-                    Errno::NOSPC => {
-                        let text = std::fs::read_to_string(LIMIT).unwrap_or_default();
-                        let limit = text.trim().parse().unwrap_or(1024);
-                        Error::GrantLimit { wanted: pages, limit }
-                    }
-                    Errno::NOMEM => Error::OutOfMemory("granted pages"),
-                    error => system("granting pages (gntalloc)", "see the kernel's log (dmesg)")(error),
-                }
-            })?;
-        let entry = Entry { platform: self.clone(), index, count: pages, granted: true };
+        let writable = access == Access::ReadWrite;
+        self.retired().sweep(now());
+        let mut result = sys::alloc_grefs(gntalloc, peer, writable, &mut refs);
+        if result == Err(Errno::NOSPC) && self.retired().give_up() {
+            result = sys::alloc_grefs(gntalloc, peer, writable, &mut refs);
+        }
+        let index = result.map_err(|error| match error {
+            Errno::NOSPC => {
+                let text = std::fs::read_to_string(LIMIT).unwrap_or_default();
+                let limit = text.trim().parse().unwrap_or(1024);
+                Error::GrantLimit { wanted: pages, limit }
+            }
+            Errno::NOMEM => Error::OutOfMemory("granted pages"),
+            error => system("granting pages (gntalloc)", "see the kernel's log (dmesg)")(error),
+        })?;
+        let entry = Entry { device: Arc::clone(gntalloc), index, count: pages, granted: true };
         let memory = mapping::map(&entry.run(), Access::ReadWrite)
             .map_err(system("mapping granted pages", "see the kernel's log (dmesg)"))?;
         Ok(Granted { memory: memory.map_extra(|()| entry), refs })
@@ -379,7 +393,7 @@ impl Platform for Linux {
             Errno::NOMEM => Error::OutOfMemory("mapped pages"),
             error => system("mapping grants (gntdev)", "see the kernel's log (dmesg)")(error),
         })?;
-        let entry = Entry { platform: self.clone(), index, count: refs.len(), granted: false };
+        let entry = Entry { device: Arc::clone(gntdev), index, count: refs.len(), granted: false };
         // Only this asks Xen; a grant that is not ours is refused here.
         let memory = mapping::map(&entry.run(), access).map_err(|error| match error {
             Errno::NOMEM => Error::OutOfMemory("mapped pages"),
@@ -397,6 +411,10 @@ impl Platform for Linux {
     ) -> Result<()> {
         debug_assert!(offset < memory.extra().count * PAGE_SIZE);
         memory.extra().announce_death(offset, event.port)
+    }
+
+    fn retire(&self, ring: &Arc<RingMemory<Self::Memory>>) {
+        self.retired().add(ring, now());
     }
 
     fn alloc_unbound(&self, peer: DomId) -> Result<LinuxEvent> {

@@ -126,12 +126,17 @@ pub(super) fn dealloc_grefs(gntalloc: &OwnedFd, index: u64, count: usize) -> Res
 }
 
 /// Has the kernel clear the byte at `index` and send an event when the pages are given back, by us or because
-/// this process has died. `device` is gntalloc or gntdev.
+/// this process has died. `device` is gntalloc or gntdev. Until then, the kernel keeps the port open.
 pub(super) fn set_unmap_notify(device: &OwnedFd, index: u64, port: EvtchnPort) -> Result<(), Errno> {
     const CLEAR_BYTE: u32 = 1;
     const SEND_EVENT: u32 = 2;
     let mut argument = UnmapNotify { index, action: CLEAR_BYTE | SEND_EVENT, event_channel_port: port.0 };
     request(device, &mut argument).map(|_| ())
+}
+
+/// Takes that back, for the page of `index`.
+pub(super) fn clear_unmap_notify(device: &OwnedFd, index: u64) -> Result<(), Errno> {
+    request(device, &mut UnmapNotify { index, action: 0, event_channel_port: 0 }).map(|_| ())
 }
 
 // ---- gntdev ----

@@ -227,6 +227,13 @@ impl<'a> Bench<'a> {
         Ok((mapped, ports.collect::<anyhow::Result<_>>()?))
     }
 
+    /// Memory that programs in dom0 and in the first guest could still get, in KiB.
+    pub fn available(&self) -> anyhow::Result<(u64, u64)> {
+        let ask = "sync; echo 3 > /proc/sys/vm/drop_caches; awk '/^MemAvailable/ { print $2 }' /proc/meminfo";
+        let number = |text: String| text.trim().parse().with_context(|| format!("no number: {text}"));
+        Ok((number(self.dom0(ask)?)?, number(self.linux(&self.one, ask)?)?))
+    }
+
     /// A service domain.
     pub fn service(&self, name: &str) -> anyhow::Result<Domain> {
         let image = self.images.iter().find(|i| i.name == name);

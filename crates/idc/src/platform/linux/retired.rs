@@ -1,0 +1,99 @@
+//! Rings of ours that are not used any more, until their readers have unmapped them.
+//!
+//! If a page is given back to gntalloc while a peer has it mapped, the kernel puts it on a list of its own, and frees ten
+//! of that list in a second (`grant_table.free_per_iteration`). A ring has 67 pages, so a program that made one channel
+//! after the other would use up its domain's memory that way. The reader's liveness byte tells when it has unmapped the
+//! ring: the reader's kernel clears it then.
+//!
+//! What a peer never unmaps is given back all the same: after a time, when gntalloc has no more pages, or at the end.
+
+use core::sync::atomic::Ordering;
+use core::time::Duration;
+use std::sync::Arc;
+use std::thread;
+use std::vec::Vec;
+
+use super::{Linux, now};
+use crate::platform::Platform;
+use crate::ring::RingMemory;
+use crate::setup::control;
+use crate::shm::Memory;
+
+type Ring = RingMemory<<Linux as Platform>::Memory>;
+
+/// So long after the byte was cleared the pages are unmapped in all likelihood (nanoseconds).
+const UNMAPPING: u64 = 5_000_000;
+/// So long a ring is kept for a peer that does not unmap it (nanoseconds).
+const KEEP: u64 = 5_000_000_000;
+/// So long the last handle waits for peers to unmap what they can (nanoseconds).
+const LAST: u64 = 100_000_000;
+
+/// Rings that wait for their readers.
+#[derive(Debug, Default)]
+pub(super) struct Retired(Vec<Waiting>);
+
+#[derive(Debug)]
+struct Waiting {
+    ring: Arc<Ring>,
+    /// When it is given back.
+    until: u64,
+    /// The reader has unmapped it, or is about to.
+    gone: bool,
+}
+
+impl Waiting {
+    fn look(&mut self, now: u64) {
+        if !self.gone && is_gone(&self.ring) {
+            (self.gone, self.until) = (true, self.until.min(now.saturating_add(UNMAPPING)));
+        }
+    }
+}
+
+/// Whether no reader has mapped the ring.
+fn is_gone(ring: &Ring) -> bool {
+    // The kernel of a Linux peer clears the lowest byte; nobody sets others.
+    ring.reader.load(control::ALIVE, Ordering::Acquire) == 0
+}
+
+impl Retired {
+    /// Keeps a ring, unless its reader is gone.
+    pub(super) fn add(&mut self, ring: &Arc<Ring>, now: u64) {
+        self.sweep(now);
+        if is_gone(ring) {
+            return;
+        }
+        // The end of this side comes now, and not with the end of the pages; and its port can be closed.
+        let at = ring.control + control::ALIVE;
+        ring.writer.store(at, 0, Ordering::Release);
+        ring.writer.extra().announce_nothing(at);
+        self.0.push(Waiting { ring: Arc::clone(ring), until: now.saturating_add(KEEP), gone: false });
+    }
+
+    /// Gives back what readers have unmapped, or had time enough to.
+    pub(super) fn sweep(&mut self, now: u64) {
+        self.0.retain_mut(|waiting| {
+            waiting.look(now);
+            now < waiting.until
+        });
+    }
+
+    /// Gives everything back: whether there was anything.
+    pub(super) fn give_up(&mut self) -> bool {
+        !core::mem::take(&mut self.0).is_empty()
+    }
+}
+
+/// The end of the last handle, and mostly of the program: what readers are unmapping just now is worth a moment.
+impl Drop for Retired {
+    fn drop(&mut self) {
+        let end = now().saturating_add(LAST);
+        loop {
+            let time = now();
+            self.sweep(time);
+            if self.0.is_empty() || time >= end {
+                return;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
