@@ -242,7 +242,7 @@ fn churn(idc: &Idc, peer: DomId, name: &str, count: u32) -> Outcome {
     let start = Instant::now();
     for number in 0..count {
         let deadline = idc.deadline(Duration::from_secs(60));
-        let mut channel = Channel::dial(idc, peer, name, &config().with_pages(4), deadline)?;
+        let mut channel = Channel::dial(idc, peer, name, &config(), deadline)?;
         channel.send(&[ECHO, 9])?;
         channel.recv()?;
         if number % 3 != 0 {

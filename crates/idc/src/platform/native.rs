@@ -2,6 +2,7 @@
 
 use std::boxed::Box;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use super::hosted::{Hosted, HostedAcceptor, HostedCall, HostedConfig, HostedEvent};
 use super::linux::{Linux, LinuxAcceptor, LinuxCall, LinuxEvent};
@@ -10,6 +11,7 @@ use super::{Acceptor, Access, Call, Dial, Event, Granted, Offer, Platform, PortS
 use crate::endpoint::Idc;
 use crate::error::Result;
 use crate::name::ServiceName;
+use crate::ring::RingMemory;
 use crate::shm::Pages;
 use crate::{DomId, EvtchnPort, GrantRef};
 
@@ -184,6 +186,12 @@ impl Platform for Native {
             Extra::Linux(entry) => entry.announce_death(offset, event.port()),
             // The connection that belongs to the port hangs up.
             Extra::Hosted(_) => Ok(()),
+        }
+    }
+
+    fn retire(&self, ring: &Arc<RingMemory<Self::Memory>>) {
+        if let (Native::Linux(platform), Extra::Linux(entry)) = (self, ring.writer.extra()) {
+            platform.retire_ring(ring, entry);
         }
     }
 

@@ -21,6 +21,7 @@
 //! gntalloc hands out 1,024 pages to the whole machine unless its parameter `limit` is raised; a channel with
 //! default rings takes 67 on each side.
 
+use core::fmt;
 use core::time::Duration;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -42,7 +43,7 @@ use crate::platform::mapping::{self, Mapping, Run};
 use crate::platform::{Access, Dial, Event, Granted, Platform, PortStatus};
 use crate::ring::RingMemory;
 use crate::setup::PAGE_SIZE;
-use crate::shm::Pages;
+use crate::shm::{Memory, Pages};
 use crate::{DomId, EvtchnPort, GrantRef};
 
 mod retired;
@@ -217,6 +218,14 @@ impl Linux {
     /// Which domains exist, as far as this one may know.
     fn existence(&self) -> MutexGuard<'_, Existence> {
         self.0.existence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// See [`Platform::retire`]. `entry` are the pages that the writer writes.
+    pub(super) fn retire_ring<M>(&self, ring: &Arc<RingMemory<M>>, entry: &Entry)
+    where
+        M: Memory + fmt::Debug + Send + Sync + 'static,
+    {
+        self.retired().add(ring, entry, now());
     }
 
     fn retired(&self) -> MutexGuard<'_, Retired> {
@@ -414,7 +423,7 @@ impl Platform for Linux {
     }
 
     fn retire(&self, ring: &Arc<RingMemory<Self::Memory>>) {
-        self.retired().add(ring, now());
+        self.retire_ring(ring, ring.writer.extra());
     }
 
     fn alloc_unbound(&self, peer: DomId) -> Result<LinuxEvent> {

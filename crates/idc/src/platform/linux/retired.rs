@@ -7,19 +7,17 @@
 //!
 //! What a peer never unmaps is given back all the same: after a time, when gntalloc has no more pages, or at the end.
 
+use core::fmt;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 use std::sync::Arc;
 use std::thread;
 use std::vec::Vec;
 
-use super::{Linux, now};
-use crate::platform::Platform;
+use super::{Entry, now};
 use crate::ring::RingMemory;
 use crate::setup::control;
 use crate::shm::Memory;
-
-type Ring = RingMemory<<Linux as Platform>::Memory>;
 
 /// So long after the byte was cleared the pages are unmapped in all likelihood (nanoseconds).
 const UNMAPPING: u64 = 5_000_000;
@@ -32,9 +30,22 @@ const LAST: u64 = 100_000_000;
 #[derive(Debug, Default)]
 pub(super) struct Retired(Vec<Waiting>);
 
+/// A ring, in whatever way its pages are kept.
+trait Ring: fmt::Debug + Send + Sync {
+    /// Whether no reader has mapped it.
+    fn is_gone(&self) -> bool;
+}
+
+impl<M: Memory + fmt::Debug + Send + Sync> Ring for RingMemory<M> {
+    fn is_gone(&self) -> bool {
+        // The kernel of a Linux peer clears the lowest byte; nobody sets others.
+        self.reader.load(control::ALIVE, Ordering::Acquire) == 0
+    }
+}
+
 #[derive(Debug)]
 struct Waiting {
-    ring: Arc<Ring>,
+    ring: Arc<dyn Ring>,
     /// When it is given back.
     until: u64,
     /// The reader has unmapped it, or is about to.
@@ -43,30 +54,28 @@ struct Waiting {
 
 impl Waiting {
     fn look(&mut self, now: u64) {
-        if !self.gone && is_gone(&self.ring) {
+        if !self.gone && self.ring.is_gone() {
             (self.gone, self.until) = (true, self.until.min(now.saturating_add(UNMAPPING)));
         }
     }
 }
 
-/// Whether no reader has mapped the ring.
-fn is_gone(ring: &Ring) -> bool {
-    // The kernel of a Linux peer clears the lowest byte; nobody sets others.
-    ring.reader.load(control::ALIVE, Ordering::Acquire) == 0
-}
-
 impl Retired {
-    /// Keeps a ring, unless its reader is gone.
-    pub(super) fn add(&mut self, ring: &Arc<Ring>, now: u64) {
+    /// Keeps a ring, unless its reader is gone. `entry` are the pages that the writer writes.
+    pub(super) fn add<M>(&mut self, ring: &Arc<RingMemory<M>>, entry: &Entry, now: u64)
+    where
+        M: Memory + fmt::Debug + Send + Sync + 'static,
+    {
         self.sweep(now);
-        if is_gone(ring) {
+        if ring.is_gone() {
             return;
         }
         // The end of this side comes now, and not with the end of the pages; and its port can be closed.
         let at = ring.control + control::ALIVE;
         ring.writer.store(at, 0, Ordering::Release);
-        ring.writer.extra().announce_nothing(at);
-        self.0.push(Waiting { ring: Arc::clone(ring), until: now.saturating_add(KEEP), gone: false });
+        entry.announce_nothing(at);
+        let ring: Arc<dyn Ring> = Arc::<RingMemory<M>>::clone(ring);
+        self.0.push(Waiting { ring, until: now.saturating_add(KEEP), gone: false });
     }
 
     /// Gives back what readers have unmapped, or had time enough to.
