@@ -24,6 +24,7 @@
 #![expect(unsafe_code, reason = "declares the foreign functions of the kernel; calls nothing itself")]
 
 use core::ffi::c_void;
+use core::sync::atomic::AtomicU32;
 
 /// Version of this interface, in [`BootInfo::abi_version`].
 pub const ABI_VERSION: u32 = 1;
@@ -170,7 +171,7 @@ unsafe extern "C" {
 
     /// Ends the domain. Drains the console, publishes `status` (0 to 255) at `data/exit-status` below the
     /// domain's xenstore home and powers off.
-    pub fn libos_exit(status: i32) -> !;
+    pub safe fn libos_exit(status: i32) -> !;
 
     /// Ends the domain as crashed: prints `message` (UTF-8, `len` bytes) and a backtrace of the caller,
     /// and shuts down with reason *crash*, which the test bed counts as exit status 134.
@@ -180,10 +181,7 @@ unsafe extern "C" {
     pub fn libos_panic(message: *const u8, len: usize) -> !;
 
     /// Fills `out`.
-    ///
-    /// # Safety
-    /// `out` is valid for writes.
-    pub fn libos_boot_info(out: *mut BootInfo);
+    pub safe fn libos_boot_info(out: &mut BootInfo);
 
     // ---- console ---------------------------------------------------------------------------------
 
@@ -202,16 +200,16 @@ unsafe extern "C" {
     // ---- clock -----------------------------------------------------------------------------------
 
     /// Nanoseconds since the hypervisor started; never goes backwards.
-    pub fn libos_clock_monotonic() -> u64;
+    pub safe fn libos_clock_monotonic() -> u64;
 
     /// Nanoseconds since 1970-01-01 00:00 UTC.
-    pub fn libos_clock_wall() -> u64;
+    pub safe fn libos_clock_wall() -> u64;
 
     // ---- memory ----------------------------------------------------------------------------------
 
     /// Allocates `count` contiguous zeroed pages, readable and writable, never executable. Null when there
     /// is no such run.
-    pub fn libos_pages_alloc(count: usize) -> *mut u8;
+    pub safe fn libos_pages_alloc(count: usize) -> *mut u8;
 
     /// Gives pages back.
     ///
@@ -221,10 +219,7 @@ unsafe extern "C" {
     pub fn libos_pages_free(base: *mut u8, count: usize);
 
     /// Fills `out`.
-    ///
-    /// # Safety
-    /// `out` is valid for writes.
-    pub fn libos_memory_info(out: *mut MemoryInfo);
+    pub safe fn libos_memory_info(out: &mut MemoryInfo);
 
     // ---- randomness ------------------------------------------------------------------------------
 
@@ -246,10 +241,7 @@ unsafe extern "C" {
     pub fn libos_entropy_add(buf: *const u8, len: usize) -> i32;
 
     /// Fills `out`.
-    ///
-    /// # Safety
-    /// `out` is valid for writes.
-    pub fn libos_entropy_info(out: *mut EntropyInfo);
+    pub safe fn libos_entropy_info(out: &mut EntropyInfo);
 
     // ---- threads ---------------------------------------------------------------------------------
 
@@ -266,23 +258,20 @@ unsafe extern "C" {
     pub fn libos_thread_exit() -> !;
 
     /// Id of the calling thread; the first one has 1.
-    pub fn libos_thread_self() -> i32;
+    pub safe fn libos_thread_self() -> i32;
 
     /// Lets every other thread that can run have a turn. *Switches.*
-    pub fn libos_thread_yield();
+    pub safe fn libos_thread_yield();
 
     /// Sleeps until the deadline. *Switches.*
-    pub fn libos_sleep_until(deadline: u64);
+    pub safe fn libos_sleep_until(deadline: u64);
 
     /// Waits, if `*word == expected`, until [`libos_wake`] names the same word: 0 when woken, `-EAGAIN` when
     /// the word held something else, `-ETIMEDOUT`. *Switches.* The same contract as Linux's `FUTEX_WAIT`.
-    ///
-    /// # Safety
-    /// `word` is valid for reads and aligned.
-    pub fn libos_wait(word: *const u32, expected: u32, deadline: u64) -> i32;
+    pub safe fn libos_wait(word: &AtomicU32, expected: u32, deadline: u64) -> i32;
 
     /// Wakes at most `count` threads that wait on `word`; returns how many.
-    pub fn libos_wake(word: *const u32, count: u32) -> i32;
+    pub safe fn libos_wake(word: &AtomicU32, count: u32) -> i32;
 
     /// Names what runs when the domain ends by itself: after `libos_exit`, a panic or an exception, when no
     /// thread runs any more. It replaces an earlier one, and runs once at most: an exception in it ends the
@@ -295,20 +284,20 @@ unsafe extern "C" {
     // ---- event channels (xen/event_channel.h) ----------------------------------------------------
 
     /// Allocates a port that `remote` may bind to; returns the port.
-    pub fn libos_event_alloc_unbound(remote: u16) -> i32;
+    pub safe fn libos_event_alloc_unbound(remote: u16) -> i32;
 
     /// Binds to `remote_port` of domain `remote`; returns the local port.
-    pub fn libos_event_bind_interdomain(remote: u16, remote_port: u32) -> i32;
+    pub safe fn libos_event_bind_interdomain(remote: u16, remote_port: u32) -> i32;
 
     /// Sends an event. 0 or a negative `errno`.
-    pub fn libos_event_notify(port: u32) -> i32;
+    pub safe fn libos_event_notify(port: u32) -> i32;
 
     /// Closes a port. 0 or a negative `errno`.
-    pub fn libos_event_close(port: u32) -> i32;
+    pub safe fn libos_event_close(port: u32) -> i32;
 
     /// State of a local port: one of [`evtchn_status`] or a higher number (PIRQ, VIRQ, IPI), or a
     /// negative `errno`.
-    pub fn libos_event_status(port: u32) -> i32;
+    pub safe fn libos_event_status(port: u32) -> i32;
 
     /// Waits until one of `count` ports has an event, takes it, and returns the index of that port in
     /// `ports`; `-ETIMEDOUT` when the deadline passes first. An event that came before the call counts.
@@ -328,7 +317,7 @@ unsafe extern "C" {
     pub fn libos_grant_access(peer: u16, page: *const u8, flags: u32) -> i64;
 
     /// Withdraws a grant: 0, or `-EBUSY` while the peer has it mapped (the grant then stays as it was).
-    pub fn libos_grant_end(gref: u32) -> i32;
+    pub safe fn libos_grant_end(gref: u32) -> i32;
 
     /// Maps `count` granted pages of domain `peer` at consecutive addresses and stores one handle each in
     /// `handles`; returns the address of the first, or a negative `errno` (then nothing is mapped).

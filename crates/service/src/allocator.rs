@@ -18,8 +18,7 @@ unsafe impl GlobalAlloc for Pages {
         if layout.align() > PAGE_SIZE {
             return core::ptr::null_mut();
         }
-        // SAFETY: takes no pointer.
-        unsafe { libos_pages_alloc(layout.size().div_ceil(PAGE_SIZE)) }
+        libos_pages_alloc(layout.size().div_ceil(PAGE_SIZE))
     }
 
     unsafe fn dealloc(&self, base: *mut u8, layout: Layout) {

@@ -10,8 +10,7 @@ use libos_sys::{self as sys, BootInfo, EntropyInfo, MemoryInfo};
 
 /// See [`libos_sys::libos_exit`].
 pub fn exit(status: i32) -> ! {
-    // SAFETY: takes no pointer.
-    unsafe { sys::libos_exit(status) }
+    sys::libos_exit(status)
 }
 
 /// See [`libos_sys::libos_panic`].
@@ -23,16 +22,14 @@ pub fn panic(message: &[u8]) -> ! {
 /// See [`libos_sys::libos_boot_info`].
 pub fn boot_info() -> BootInfo {
     let mut info = BootInfo::default();
-    // SAFETY: valid for writes.
-    unsafe { sys::libos_boot_info(&raw mut info) };
+    sys::libos_boot_info(&mut info);
     info
 }
 
 /// See [`libos_sys::libos_memory_info`].
 pub fn memory_info() -> MemoryInfo {
     let mut info = MemoryInfo::default();
-    // SAFETY: valid for writes.
-    unsafe { sys::libos_memory_info(&raw mut info) };
+    sys::libos_memory_info(&mut info);
     info
 }
 
@@ -53,8 +50,7 @@ pub fn entropy_add(bytes: &[u8]) -> Result<(), Errno> {
 /// See [`libos_sys::libos_entropy_info`].
 pub fn entropy_info() -> EntropyInfo {
     let mut info = EntropyInfo::default();
-    // SAFETY: valid for writes.
-    unsafe { sys::libos_entropy_info(&raw mut info) };
+    sys::libos_entropy_info(&mut info);
     info
 }
 
@@ -73,20 +69,17 @@ pub fn console_read(buffer: &mut [u8], deadline: u64) -> Result<usize, Errno> {
 
 /// See [`libos_sys::libos_clock_monotonic`].
 pub fn clock_monotonic() -> u64 {
-    // SAFETY: takes no pointer.
-    unsafe { sys::libos_clock_monotonic() }
+    sys::libos_clock_monotonic()
 }
 
 /// See [`libos_sys::libos_clock_wall`].
 pub fn clock_wall() -> u64 {
-    // SAFETY: takes no pointer.
-    unsafe { sys::libos_clock_wall() }
+    sys::libos_clock_wall()
 }
 
 /// See [`libos_sys::libos_pages_alloc`]. Leaked unless [`pages_free`] gets it back.
 pub fn pages_alloc(count: usize) -> Option<&'static mut [u8]> {
-    // SAFETY: takes no pointer.
-    let base = unsafe { sys::libos_pages_alloc(count) };
+    let base = sys::libos_pages_alloc(count);
     // SAFETY: fresh zeroed pages that are nobody else's.
     (!base.is_null()).then(|| unsafe { core::slice::from_raw_parts_mut(base, count * sys::PAGE_SIZE) })
 }
@@ -123,62 +116,52 @@ pub fn thread_exit() -> ! {
 
 /// See [`libos_sys::libos_thread_self`].
 pub fn thread_self() -> i32 {
-    // SAFETY: takes no pointer.
-    unsafe { sys::libos_thread_self() }
+    sys::libos_thread_self()
 }
 
 /// See [`libos_sys::libos_thread_yield`].
 pub fn thread_yield() {
-    // SAFETY: takes no pointer.
-    unsafe { sys::libos_thread_yield() };
+    sys::libos_thread_yield();
 }
 
 /// See [`libos_sys::libos_sleep_until`].
 pub fn sleep_until(deadline: u64) {
-    // SAFETY: takes no pointer.
-    unsafe { sys::libos_sleep_until(deadline) };
+    sys::libos_sleep_until(deadline);
 }
 
 /// See [`libos_sys::libos_wait`].
 pub fn wait(word: &core::sync::atomic::AtomicU32, expected: u32, deadline: u64) -> Result<(), Errno> {
-    // SAFETY: a live atomic.
-    Errno::check(unsafe { sys::libos_wait(word.as_ptr(), expected, deadline) }.into()).map(|_| ())
+    Errno::check(sys::libos_wait(word, expected, deadline).into()).map(|_| ())
 }
 
 /// See [`libos_sys::libos_wake`].
 pub fn wake(word: &core::sync::atomic::AtomicU32, count: u32) -> u32 {
-    // SAFETY: the kernel takes the address only.
-    unsafe { sys::libos_wake(word.as_ptr(), count) as u32 }
+    sys::libos_wake(word, count) as u32
 }
 
 /// See [`libos_sys::libos_event_alloc_unbound`].
 pub fn event_alloc_unbound(remote: u16) -> Result<u32, Errno> {
-    // SAFETY: takes no pointer.
-    Errno::check(unsafe { sys::libos_event_alloc_unbound(remote) }.into()).map(|port| port as u32)
+    Errno::check(sys::libos_event_alloc_unbound(remote).into()).map(|port| port as u32)
 }
 
 /// See [`libos_sys::libos_event_bind_interdomain`].
 pub fn event_bind_interdomain(remote: u16, port: u32) -> Result<u32, Errno> {
-    // SAFETY: takes no pointer.
-    Errno::check(unsafe { sys::libos_event_bind_interdomain(remote, port) }.into()).map(|port| port as u32)
+    Errno::check(sys::libos_event_bind_interdomain(remote, port).into()).map(|port| port as u32)
 }
 
 /// See [`libos_sys::libos_event_notify`].
 pub fn event_notify(port: u32) -> Result<(), Errno> {
-    // SAFETY: takes no pointer.
-    Errno::check(unsafe { sys::libos_event_notify(port) }.into()).map(|_| ())
+    Errno::check(sys::libos_event_notify(port).into()).map(|_| ())
 }
 
 /// See [`libos_sys::libos_event_close`].
 pub fn event_close(port: u32) -> Result<(), Errno> {
-    // SAFETY: takes no pointer.
-    Errno::check(unsafe { sys::libos_event_close(port) }.into()).map(|_| ())
+    Errno::check(sys::libos_event_close(port).into()).map(|_| ())
 }
 
 /// See [`libos_sys::libos_event_status`].
 pub fn event_status(port: u32) -> Result<i32, Errno> {
-    // SAFETY: takes no pointer.
-    Errno::check(unsafe { sys::libos_event_status(port) }.into()).map(|status| status as i32)
+    Errno::check(sys::libos_event_status(port).into()).map(|status| status as i32)
 }
 
 /// See [`libos_sys::libos_event_wait`].

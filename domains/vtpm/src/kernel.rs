@@ -12,7 +12,6 @@ pub fn add_entropy(bytes: &[u8]) -> bool {
 /// State of the kernel's sources.
 pub fn entropy_info() -> EntropyInfo {
     let mut info = EntropyInfo::default();
-    // SAFETY: valid for writes.
-    unsafe { libos_sys::libos_entropy_info(&raw mut info) };
+    libos_sys::libos_entropy_info(&mut info);
     info
 }

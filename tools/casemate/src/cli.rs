@@ -257,6 +257,10 @@ pub struct Size {
     /// One line for each image instead of the details of one.
     #[arg(long)]
     pub compare: bool,
+    /// The lines of Casemate's own source that are in the image, by file, and how many of them say `unsafe`: what to
+    /// read before trusting it.
+    #[arg(long, conflicts_with = "compare")]
+    pub source: bool,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

@@ -27,34 +27,63 @@ pub struct Linked {
     pub unsafe_files: usize,
 }
 
+/// A file that gave code to an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Its path below the workspace.
+    pub file: String,
+    /// Lines of code.
+    pub code: usize,
+    /// Of those, lines with the word `unsafe`.
+    pub with_unsafe: usize,
+}
+
 /// Counts the lines of this workspace's crates that are in an image with symbols (`NAME.debug`).
 ///
 /// # Errors
 /// When the image or the source cannot be read.
 pub fn count(root: &Path, image: &Path) -> anyhow::Result<Linked> {
+    Ok(total(&sources(root, image)?))
+}
+
+/// The sum of these files.
+pub fn total(sources: &[Source]) -> Linked {
+    sources.iter().fold(Linked::default(), |sum, source| Linked {
+        code: sum.code + source.code,
+        with_unsafe: sum.with_unsafe + source.with_unsafe,
+        unsafe_files: sum.unsafe_files + usize::from(source.with_unsafe > 0),
+    })
+}
+
+/// The files of this workspace's crates that are in an image with symbols, in the order of their paths.
+///
+/// # Errors
+/// When the image or the source cannot be read.
+pub fn sources(root: &Path, image: &Path) -> anyhow::Result<Vec<Source>> {
     let rows = rows(image)?;
     let mut files = BTreeMap::new();
     let mut crates = BTreeSet::new();
     for (file, lines) in &rows {
+        // A package outside of the tree names its files by their whole paths.
+        let file = file.strip_prefix(&format!("{}/", root.display())).unwrap_or(file);
         let Some(package) = file.strip_prefix("crates/").and_then(|rest| rest.split('/').next()) else {
             continue;
         };
         crates.insert(package.to_owned());
-        files.insert(root.join(file), lines.clone());
+        files.insert(PathBuf::from(file), lines.clone());
     }
     for package in &crates {
-        add_assembly(&root.join("crates").join(package).join("src"), &mut files)?;
+        add_assembly(root, &Path::new("crates").join(package).join("src"), &mut files)?;
     }
-    let mut sum = Linked::default();
+    let mut sources = Vec::new();
     for (file, lines) in files {
-        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let text = fs::read_to_string(root.join(&file))
+            .with_context(|| format!("cannot read {}", file.display()))?;
         let (code, with_unsafe) =
             count_text(&text, &lines).with_context(|| format!("cannot parse {}", file.display()))?;
-        sum.code += code;
-        sum.with_unsafe += with_unsafe;
-        sum.unsafe_files += usize::from(with_unsafe > 0);
+        sources.push(Source { file: file.to_string_lossy().into_owned(), code, with_unsafe });
     }
-    Ok(sum)
+    Ok(sources)
 }
 
 /// The lines that the image's code came from, by file.
@@ -68,22 +97,37 @@ fn rows(image: &Path) -> anyhow::Result<BTreeMap<String, BTreeSet<usize>>> {
         let places = loader.find_location_range(start, end);
         for (_, _, place) in places.map_err(|e| anyhow!("the lines of {}: {e}", image.display()))? {
             if let (Some(file), Some(line)) = (place.file, place.line) {
-                let file = file.strip_prefix("./").unwrap_or(file);
-                rows.entry(file.to_owned()).or_default().insert(line as usize);
+                rows.entry(plain(file)).or_default().insert(line as usize);
             }
         }
     }
     Ok(rows)
 }
 
+/// A path without `.` and `..`: one file has one name, also when two crates use it.
+fn plain(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/').filter(|part| *part != ".") {
+        match part {
+            ".." if parts.last().is_some_and(|last| !matches!(*last, "" | "..")) => _ = parts.pop(),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
 /// Adds the files with assembly, which has no line table.
-fn add_assembly(dir: &Path, files: &mut BTreeMap<PathBuf, BTreeSet<usize>>) -> anyhow::Result<()> {
-    for entry in fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
-        let path = entry?.path();
-        if path.is_dir() {
-            add_assembly(&path, files)?;
+fn add_assembly(
+    root: &Path,
+    dir: &Path,
+    files: &mut BTreeMap<PathBuf, BTreeSet<usize>>,
+) -> anyhow::Result<()> {
+    for entry in fs::read_dir(root.join(dir)).with_context(|| format!("cannot read {}", dir.display()))? {
+        let path = dir.join(entry?.file_name());
+        if root.join(&path).is_dir() {
+            add_assembly(root, &path, files)?;
         } else if path.extension().is_some_and(|e| e == "rs")
-            && fs::read_to_string(&path)?.contains("global_asm!(")
+            && fs::read_to_string(root.join(&path))?.contains("global_asm!(")
         {
             files.entry(path).or_default();
         }
@@ -186,6 +230,13 @@ mod tests {
                         \n\
                         #[cfg(test)]\n\
                         mod tests {\n    fn three() {}\n}\n";
+
+    #[test]
+    fn one_file_has_one_name() {
+        assert_eq!(plain("./crates/a/src/../../b/src/c.rs"), "crates/b/src/c.rs");
+        assert_eq!(plain("/x/./y"), "/x/y");
+        assert_eq!(plain("../y"), "../y");
+    }
 
     #[test]
     fn functions_without_code_in_the_image_do_not_count() {

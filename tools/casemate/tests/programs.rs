@@ -139,6 +139,15 @@ fn a_program_without_std_is_built_in_its_folder() {
     );
     let table = succeeds(&dir, &["size", "--compare", image, image]);
     assert_eq!(table.lines().filter(|line| line.starts_with("| tiny |")).count(), 2, "{table}");
+    let source = succeeds(&dir, &["size", image, "--source", "--json"]);
+    let source: serde_json::Value = serde_json::from_str(&source).unwrap();
+    let files = source["files"].as_array().unwrap();
+    let of = |name: &str| files.iter().find(|f| f["file"] == name).map(|f| f["unsafe"].as_u64().unwrap());
+    assert!(source["lines"].as_u64() > Some(1_000), "{source}");
+    assert!(of("crates/libos/src/arch/x86_64/hypercall.rs") > Some(0), "{source}");
+    assert_eq!(of("crates/libos/src/xen/console.rs"), Some(0), "{source}");
+    assert_eq!(of("crates/service/src/server.rs"), None, "it is no server");
+    assert!(succeeds(&dir, &["size", image, "--source"]).contains("with `unsafe`"));
     assert!(refused(&dir, &["size", image, image]).contains("--compare"));
     assert!(refused(&dir, &["size", "main.rs"]).contains("no file"));
     // The dependency lies where the tree is, and says so.

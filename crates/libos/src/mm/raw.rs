@@ -1,11 +1,11 @@
 //! Raw access to memory: page tables, fresh pages, and pages shared with Xen or another domain.
 //!
 //! [`Shared`] is the only view of bytes that somebody else may write at any moment: every access is volatile
-//! or atomic, bounds-checked, and copies; it never gives out a reference.
+//! or atomic, bounds-checked, and copies; outside of it there is never a reference.
 
 #![expect(unsafe_code, reason = "memory that Rust does not know")]
 
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// A page table of 512 entries at a mapped address.
 #[derive(Clone, Copy)]
@@ -58,6 +58,13 @@ pub unsafe fn forever(address: u64, words: usize) -> &'static mut [u64] {
     unsafe { core::slice::from_raw_parts_mut(address as *mut u64, words) }
 }
 
+/// Atomic integers.
+trait Atomic {}
+impl Atomic for AtomicU8 {}
+impl Atomic for AtomicU16 {}
+impl Atomic for AtomicU32 {}
+impl Atomic for AtomicU64 {}
+
 /// Bytes that another domain or Xen writes too.
 #[derive(Clone, Copy)]
 pub struct Shared {
@@ -84,52 +91,47 @@ impl Shared {
         self.len != 0
     }
 
-    fn at<T>(&self, offset: usize) -> *mut T {
+    fn at<T: Atomic>(&self, offset: usize) -> &T {
         assert!(offset.is_multiple_of(size_of::<T>()) && offset + size_of::<T>() <= self.len);
-        (self.base + offset) as *mut T
+        // SAFETY: in bounds and aligned, of memory that is there, says the contract of `new`. Others write it, but an
+        // atomic integer may change at any moment, and any bits make one.
+        unsafe { &*((self.base + offset) as *const T) }
     }
 
     /// Reads a word; later accesses stay behind it.
     pub fn load32(&self, offset: usize) -> u32 {
-        // SAFETY: in bounds and aligned (`at`); atomic because others write.
-        unsafe { AtomicU32::from_ptr(self.at(offset)) }.load(Ordering::Acquire)
+        self.at::<AtomicU32>(offset).load(Ordering::Acquire)
     }
 
     /// Writes a word; earlier accesses stay before it.
     pub fn store32(&self, offset: usize, value: u32) {
-        // SAFETY: as for `load32`.
-        unsafe { AtomicU32::from_ptr(self.at(offset)) }.store(value, Ordering::Release);
+        self.at::<AtomicU32>(offset).store(value, Ordering::Release);
     }
 
     /// Sets a 16-bit word to `new` if it holds `old`; returns what it held.
     pub fn compare_exchange16(&self, offset: usize, old: u16, new: u16) -> u16 {
-        // SAFETY: as for `load32`.
-        let word = unsafe { core::sync::atomic::AtomicU16::from_ptr(self.at(offset)) };
+        let word = self.at::<AtomicU16>(offset);
         word.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).unwrap_or_else(|held| held)
     }
 
     /// Reads a double word; later accesses stay behind it.
     pub fn load64(&self, offset: usize) -> u64 {
-        // SAFETY: as for `load32`.
-        unsafe { AtomicU64::from_ptr(self.at(offset)) }.load(Ordering::Acquire)
+        self.at::<AtomicU64>(offset).load(Ordering::Acquire)
     }
 
     /// Takes the bits in `mask` out of a double word; returns which of them were set.
     pub fn take_bits64(&self, offset: usize, mask: u64) -> u64 {
-        // SAFETY: as for `load32`.
-        unsafe { AtomicU64::from_ptr(self.at(offset)) }.fetch_and(!mask, Ordering::AcqRel) & mask
+        self.at::<AtomicU64>(offset).fetch_and(!mask, Ordering::AcqRel) & mask
     }
 
     /// Reads a byte.
     pub fn load8(&self, offset: usize) -> u8 {
-        // SAFETY: as for `load32`.
-        unsafe { AtomicU8::from_ptr(self.at(offset)) }.load(Ordering::Acquire)
+        self.at::<AtomicU8>(offset).load(Ordering::Acquire)
     }
 
     /// Writes a byte.
     pub fn store8(&self, offset: usize, value: u8) {
-        // SAFETY: as for `load32`.
-        unsafe { AtomicU8::from_ptr(self.at(offset)) }.store(value, Ordering::Release);
+        self.at::<AtomicU8>(offset).store(value, Ordering::Release);
     }
 }
 

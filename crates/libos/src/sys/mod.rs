@@ -14,6 +14,7 @@ use crate::sched::{self, Wait};
 use crate::start;
 use crate::xen::{clock, console, evtchn, gnttab, xenstore};
 use core::ffi::c_void;
+use core::sync::atomic::{AtomicU32, Ordering};
 use libos_sys::{BootInfo, EntropyInfo, MemoryInfo, errno};
 use user::{FromAbi, In, Out};
 
@@ -41,13 +42,13 @@ line! {
         report::panic(message.slice(len))
     }
 
-    fn libos_boot_info(out: *mut BootInfo => Out<BootInfo>) {
+    fn libos_boot_info(out: &mut BootInfo => &mut BootInfo) {
         let mut info = start::info();
         let mut text = [0; 8];
         let len = xenstore::request(2, 0, b"domid\0", &mut text);
         let digits = text.get(..usize::try_from(len).unwrap_or(0)).unwrap_or_default();
         info.domid = digits.iter().fold(0, |n: u16, d| n.wrapping_mul(10).wrapping_add((d - b'0').into()));
-        out.write(info);
+        *out = info;
     }
 
     fn libos_console_write(buf: *const u8 => In<u8>, len: usize => usize) -> isize {
@@ -75,8 +76,8 @@ line! {
         assert!(mm::free(base.address(), count as u64));
     }
 
-    fn libos_memory_info(out: *mut MemoryInfo => Out<MemoryInfo>) {
-        out.write(mm::info());
+    fn libos_memory_info(out: &mut MemoryInfo => &mut MemoryInfo) {
+        *out = mm::info();
     }
 
     fn libos_thread_spawn(
@@ -88,11 +89,11 @@ line! {
         unsafe { sched::spawn(entry, arg.address() as *mut c_void, stack_bytes, 0) }
     }
 
-    fn libos_wait(word: *const u32 => In<u32>, expected: u32 => u32, deadline: u64 => u64) -> i32 {
-        if word.atomic_load() != expected {
+    fn libos_wait(word: &AtomicU32 => &AtomicU32, expected: u32 => u32, deadline: u64 => u64) -> i32 {
+        if word.load(Ordering::SeqCst) != expected {
             return -errno::EAGAIN;
         }
-        if sched::block(Wait::Word(word.address() as usize), deadline) { 0 } else { -errno::ETIMEDOUT }
+        if sched::block(Wait::Word(word.as_ptr().addr()), deadline) { 0 } else { -errno::ETIMEDOUT }
     }
 
     fn libos_event_wait(ports: *const u32 => In<u32>, count: usize => usize, deadline: u64 => u64) -> i32 {
@@ -145,8 +146,8 @@ line! {
         }
     }
 
-    fn libos_entropy_info(out: *mut EntropyInfo => Out<EntropyInfo>) {
-        out.write(entropy::info());
+    fn libos_entropy_info(out: &mut EntropyInfo => &mut EntropyInfo) {
+        *out = entropy::info();
     }
 
     fn libos_exit(status: i32 => i32) -> ! {
@@ -169,8 +170,8 @@ line! {
         sched::block(Wait::Time, deadline);
     }
 
-    fn libos_wake(word: *const u32 => In<u32>, count: u32 => u32) -> i32 {
-        sched::wake(word.address() as usize, count) as i32
+    fn libos_wake(word: &AtomicU32 => &AtomicU32, count: u32 => u32) -> i32 {
+        sched::wake(word.as_ptr().addr(), count) as i32
     }
 
     fn libos_at_end(hook: Hook => Hook) {

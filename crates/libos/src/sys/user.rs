@@ -77,12 +77,6 @@ impl<T> Out<T> {
         unsafe { core::slice::from_raw_parts_mut(self.0, len) }
     }
 
-    /// Writes one value.
-    pub fn write(self, value: T) {
-        // SAFETY: valid for writes, says the contract behind `from_abi`.
-        unsafe { self.0.write(value) }
-    }
-
     /// The address.
     pub fn address(self) -> u64 {
         self.0 as u64

@@ -7,7 +7,7 @@ use sdk::size::{Report, Sizes, report};
 use serde_json::{Value, json};
 
 use super::run::debug_file;
-use crate::cli;
+use crate::{cli, linked, workspace::Workspace};
 
 /// Says what takes the space in images.
 ///
@@ -22,6 +22,10 @@ pub fn size(options: &cli::Size) -> anyhow::Result<ExitCode> {
     let [image] = options.images.as_slice() else {
         bail!("one image at a time, or several with --compare");
     };
+    if options.source {
+        source(image, options.json)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let report = read(image)?;
     if options.json {
         println!("{}", serde_json::to_string_pretty(&value(&report))?);
@@ -29,6 +33,43 @@ pub fn size(options: &cli::Size) -> anyhow::Result<ExitCode> {
         print!("{report}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The lines of source in an image, by file.
+fn source(image: &Path, as_json: bool) -> anyhow::Result<()> {
+    ensure!(image.is_file(), "there is no file {}", image.display());
+    let debug = debug_file(image).unwrap_or_else(|| image.to_owned());
+    let files = linked::sources(&Workspace::find()?.root, &debug)?;
+    ensure!(
+        !files.is_empty(),
+        "{} has no line table, or nothing of Casemate's source is in it: lines are counted in NAME.debug beside an image \
+         that `casemate build` made",
+        debug.display()
+    );
+    let sum = linked::total(&files);
+    if as_json {
+        let rows = files.iter().map(|f| json!({ "file": f.file, "lines": f.code, "unsafe": f.with_unsafe }));
+        let value = json!({
+            "lines": sum.code,
+            "unsafe": sum.with_unsafe,
+            "unsafe_files": sum.unsafe_files,
+            "files": rows.collect::<Vec<_>>(),
+        });
+        println!("{}", serde_json::to_string_pretty(&value)?);
+        return Ok(());
+    }
+    println!("{:>7} {:>7}  file", "lines", "unsafe");
+    for file in &files {
+        println!("{:>7} {:>7}  {}", file.code, file.with_unsafe, file.file);
+    }
+    println!(
+        "{:>7} {:>7}  in {} files, {} with `unsafe`",
+        sum.code,
+        sum.with_unsafe,
+        files.len(),
+        sum.unsafe_files
+    );
+    Ok(())
 }
 
 /// The report of an image, from its symbols.

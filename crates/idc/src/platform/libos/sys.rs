@@ -58,65 +58,55 @@ fn check(result: i32) -> Result<u32, Errno> {
 // ---- clock and threads ----
 
 pub(super) fn now() -> u64 {
-    // SAFETY: reads a clock.
-    unsafe { os::libos_clock_monotonic() }
+    os::libos_clock_monotonic()
 }
 
 pub(super) fn sleep_until(deadline: u64) {
-    // SAFETY: waits; this crate holds nothing across it that another thread could not use.
-    unsafe { os::libos_sleep_until(deadline) }
+    os::libos_sleep_until(deadline);
 }
 
 pub(super) fn yield_now() {
-    // SAFETY: as above.
-    unsafe { os::libos_thread_yield() }
+    os::libos_thread_yield();
 }
 
 pub(super) fn domid() -> DomId {
     let mut info = os::BootInfo::default();
-    // SAFETY: `info` is valid for writes.
-    unsafe { os::libos_boot_info(&raw mut info) };
+    os::libos_boot_info(&mut info);
     DomId(info.domid)
 }
 
 /// Waits while the word has this value: whether the deadline is still ahead.
 pub(super) fn wait(word: &AtomicU32, value: u32, deadline: u64) -> bool {
-    // SAFETY: the word is valid for reads and aligned, for the call.
-    unsafe { os::libos_wait(word.as_ptr(), value, deadline) != -os::errno::ETIMEDOUT }
+    os::libos_wait(word, value, deadline) != -os::errno::ETIMEDOUT
 }
 
 /// Changes the word and wakes all who wait for that.
 pub(super) fn wake(word: &AtomicU32) {
     word.fetch_add(1, Ordering::Release);
-    // SAFETY: the address of a word, which is only compared with those of waiting threads.
-    unsafe { os::libos_wake(word.as_ptr(), u32::MAX) };
+    os::libos_wake(word, u32::MAX);
 }
 
 // ---- events ----
 
 pub(super) fn alloc_unbound(peer: DomId) -> Result<EvtchnPort, Errno> {
-    // SAFETY: takes numbers only.
-    check(unsafe { os::libos_event_alloc_unbound(peer.0) }).map(EvtchnPort)
+    check(os::libos_event_alloc_unbound(peer.0)).map(EvtchnPort)
 }
 
 pub(super) fn bind_interdomain(peer: DomId, port: EvtchnPort) -> Result<EvtchnPort, Errno> {
-    // SAFETY: takes numbers only.
-    check(unsafe { os::libos_event_bind_interdomain(peer.0, port.0) }).map(EvtchnPort)
+    check(os::libos_event_bind_interdomain(peer.0, port.0)).map(EvtchnPort)
 }
 
 pub(super) fn notify(port: EvtchnPort) -> Result<(), Errno> {
-    // SAFETY: takes numbers only.
-    check(unsafe { os::libos_event_notify(port.0) }).map(|_| ())
+    check(os::libos_event_notify(port.0)).map(|_| ())
 }
 
 pub(super) fn close(port: EvtchnPort) {
-    // SAFETY: takes numbers only. The port is ours, so this does not fail.
-    let _ = unsafe { os::libos_event_close(port.0) };
+    // The port is ours, so this does not fail.
+    let _ = os::libos_event_close(port.0);
 }
 
 pub(super) fn status(port: EvtchnPort) -> Result<u32, Errno> {
-    // SAFETY: takes numbers only.
-    check(unsafe { os::libos_event_status(port.0) })
+    check(os::libos_event_status(port.0))
 }
 
 /// Waits for an event: whether one came before the deadline.
@@ -131,14 +121,37 @@ pub(super) fn wait_event(port: EvtchnPort, deadline: u64) -> Result<bool, Errno>
 
 // ---- the end of the domain ----
 
+/// An address in shared pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Address(*mut u8);
+
+// SAFETY: a number; what is there belongs to no thread, and is reached with atomic operations only.
+unsafe impl Send for Address {}
+// SAFETY: as above.
+unsafe impl Sync for Address {}
+
+impl Address {
+    fn behind(self, bytes: usize) -> Address {
+        Address(self.0.wrapping_add(bytes))
+    }
+
+    fn page(self, index: usize) -> Address {
+        self.behind(index * PAGE_SIZE)
+    }
+}
+
 /// A byte that tells a peer that this domain lives, and the port to wake it with.
 struct Notice {
-    byte: NonNull<u8>,
+    byte: Address,
     port: EvtchnPort,
 }
 
-// SAFETY: an address; the byte is used with atomic operations only.
-unsafe impl Send for Notice {}
+impl Notice {
+    fn clear(&self) {
+        // SAFETY: in shared pages, whose keeper takes the notice back before it gives them up.
+        unsafe { AtomicU8::from_ptr(self.byte.0) }.store(0, Ordering::Release);
+    }
+}
 
 static NOTICES: Shared<Vec<Notice>> = Shared::new(Vec::new());
 
@@ -146,10 +159,9 @@ static NOTICES: Shared<Vec<Notice>> = Shared::new(Vec::new());
 /// never goes on.
 extern "C" fn give_notice() {
     NOTICES.try_with(|notices| {
-        for Notice { byte, port } in notices {
-            // SAFETY: in shared pages, whose keeper takes the notice back before it gives them up.
-            unsafe { AtomicU8::from_ptr(byte.as_ptr()) }.store(0, Ordering::Release);
-            let _ = notify(*port);
+        for notice in notices {
+            notice.clear();
+            let _ = notify(notice.port);
         }
     });
 }
@@ -168,22 +180,19 @@ pub(super) fn announce(keeper: &Keeper, offset: usize, port: EvtchnPort) {
         Keeper::Mapped(mapped) => (mapped.base, mapped.handles.len(), &mapped.announced),
     };
     assert!(offset < pages * PAGE_SIZE, "a byte outside the pages");
-    // SAFETY: inside the pages.
-    let byte = unsafe { base.add(offset) };
     announced.store(true, Ordering::Relaxed);
-    NOTICES.with(|notices| notices.push(Notice { byte, port }));
+    NOTICES.with(|notices| notices.push(Notice { byte: base.behind(offset), port }));
 }
 
 /// Takes back what was announced for pages that begin there, and says now that we are gone from them, as Linux does.
-fn take_back(base: NonNull<u8>, pages: usize, announced: &AtomicBool) {
+fn take_back(base: Address, pages: usize, announced: &AtomicBool) {
     if announced.load(Ordering::Relaxed) {
-        let all = base.addr().get()..base.addr().get() + pages * PAGE_SIZE;
+        let all = base..base.page(pages);
         NOTICES.with(|notices| {
             notices.retain(|notice| {
-                let theirs = all.contains(&notice.byte.addr().get());
+                let theirs = all.contains(&notice.byte);
                 if theirs {
-                    // SAFETY: inside the pages, which the caller still has.
-                    unsafe { AtomicU8::from_ptr(notice.byte.as_ptr()) }.store(0, Ordering::Release);
+                    notice.clear();
                 }
                 !theirs
             });
@@ -202,51 +211,34 @@ pub enum Keeper {
     Mapped(Mapped),
 }
 
-/// A page of ours.
-struct Page(NonNull<u8>);
-
-// SAFETY: an address; who has it may free the page.
-unsafe impl Send for Page {}
-
 fn end_grant(gref: GrantRef) -> bool {
-    // SAFETY: the reference is one of ours and the page is not used any more.
-    unsafe { os::libos_grant_end(gref.0) == 0 }
+    os::libos_grant_end(gref.0) == 0
 }
 
-fn free(page: Page) {
+fn free(page: Address) {
     // SAFETY: one page of a run that `grant` allocated; its grant has ended and nobody uses it any more.
-    unsafe { os::libos_pages_free(page.0.as_ptr(), 1) }
+    unsafe { os::libos_pages_free(page.0, 1) }
 }
 
-static QUARANTINE: Shared<Quarantine<Page>> = Shared::new(Quarantine::new());
+static QUARANTINE: Shared<Quarantine<Address>> = Shared::new(Quarantine::new());
 
 /// Pages of ours that a peer may map.
+#[derive(Debug)]
 pub struct Granted {
     peer: DomId,
-    base: NonNull<u8>,
+    base: Address,
     pages: usize,
     /// Of the first pages; all of them unless `grant` failed half way.
     refs: Vec<GrantRef>,
     announced: AtomicBool,
 }
 
-// SAFETY: addresses of pages that nothing thread-bound is in.
-unsafe impl Send for Granted {}
-// SAFETY: a shared reference gives no access.
-unsafe impl Sync for Granted {}
-
-impl core::fmt::Debug for Granted {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Granted").field("peer", &self.peer).field("pages", &self.pages).finish()
-    }
-}
-
 impl Drop for Granted {
     fn drop(&mut self) {
         take_back(self.base, self.pages, &self.announced);
         for index in 0..self.pages {
-            // SAFETY: inside the run. The page is not used any more: who used it owned this.
-            let page = Page(unsafe { self.base.add(index * PAGE_SIZE) });
+            // Not used any more: who used it owned this.
+            let page = self.base.page(index);
             match self.refs.get(index) {
                 Some(gref) => {
                     QUARANTINE.with(|quarantine| quarantine.retire(self.peer, *gref, page, end_grant, free));
@@ -286,14 +278,15 @@ pub(super) fn grant(
     access: Access,
 ) -> Result<(Pages<Keeper>, Vec<GrantRef>), GrantError> {
     admit(peer).map_err(GrantError::Refused)?;
-    // SAFETY: takes a number only.
-    let base = NonNull::new(unsafe { os::libos_pages_alloc(pages) }).ok_or(GrantError::NoMemory)?;
-    let mut granted = Granted { peer, base, pages, refs: Vec::new(), announced: AtomicBool::new(false) };
+    let base = NonNull::new(os::libos_pages_alloc(pages)).ok_or(GrantError::NoMemory)?;
+    let address = Address(base.as_ptr());
+    let mut granted =
+        Granted { peer, base: address, pages, refs: Vec::new(), announced: AtomicBool::new(false) };
     granted.refs.try_reserve_exact(pages).map_err(|_| GrantError::NoMemory)?;
     let flags = if access == Access::ReadOnly { os::GRANT_READONLY } else { 0 };
     for index in 0..pages {
         // SAFETY: a page of the run; from now on it is used through `Pages` only, as shared memory.
-        let gref = unsafe { os::libos_grant_access(peer.0, base.add(index * PAGE_SIZE).as_ptr(), flags) };
+        let gref = unsafe { os::libos_grant_access(peer.0, address.page(index).0, flags) };
         // A negative result drops `granted`, which ends the grants made so far.
         granted.refs.push(GrantRef(u32::try_from(gref).map_err(|_| GrantError::NoMemory)?));
     }
@@ -304,21 +297,11 @@ pub(super) fn grant(
 }
 
 /// Pages of a peer.
+#[derive(Debug)]
 pub struct Mapped {
-    base: NonNull<u8>,
+    base: Address,
     handles: Vec<u32>,
     announced: AtomicBool,
-}
-
-// SAFETY: addresses of pages that nothing thread-bound is in.
-unsafe impl Send for Mapped {}
-// SAFETY: a shared reference gives no access.
-unsafe impl Sync for Mapped {}
-
-impl core::fmt::Debug for Mapped {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Mapped").field("pages", &self.handles.len()).finish()
-    }
 }
 
 impl Drop for Mapped {
@@ -326,8 +309,7 @@ impl Drop for Mapped {
         take_back(self.base, self.handles.len(), &self.announced);
         // SAFETY: all three come from one call of `libos_grant_map`, and nobody uses the pages any more. If it
         // fails the address space is lost, and nothing else.
-        let _ =
-            unsafe { os::libos_grant_unmap(self.base.as_ptr(), self.handles.as_ptr(), self.handles.len()) };
+        let _ = unsafe { os::libos_grant_unmap(self.base.0, self.handles.as_ptr(), self.handles.len()) };
     }
 }
 
@@ -345,7 +327,7 @@ pub(super) fn map(peer: DomId, refs: &[GrantRef], access: Access) -> Result<Page
     // The kernel made this address for us.
     let base = NonNull::new(core::ptr::with_exposed_provenance_mut(address.unsigned_abs()))
         .ok_or(os::errno::EFAULT)?;
-    let mapped = Mapped { base, handles, announced: AtomicBool::new(false) };
+    let mapped = Mapped { base: Address(base.as_ptr()), handles, announced: AtomicBool::new(false) };
     // SAFETY: so many pages are mapped there until `mapped` is dropped, with the access that was asked for; no
     // reference into them exists.
     Ok(unsafe { Pages::new(base, refs.len() * PAGE_SIZE, Keeper::Mapped(mapped)) })

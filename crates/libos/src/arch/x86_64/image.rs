@@ -15,7 +15,7 @@ unsafe extern "C" {
     static libos_pvh_l4: u8;
     static libos_pvh_l2: u8;
     static libos_pvh_gdt: u8;
-    static libos_cancellation_point: u64;
+    safe static libos_cancellation_point: u64;
 }
 
 macro_rules! addresses {
@@ -54,8 +54,7 @@ pub fn layout() -> Image {
 
 /// Where the cancellation points of a C library begin (musl's `__cp_begin`); 0 when there are none.
 pub fn cancellation_point() -> u64 {
-    // SAFETY: a constant.
-    unsafe { libos_cancellation_point }
+    libos_cancellation_point
 }
 
 /// Program headers of the image: address, size of one, number.
