@@ -21,7 +21,10 @@
 //! - Pages are 4,096 bytes. Memory that another domain can write is never the target of a pointer
 //!   given to these functions, apart from the page arguments of the grant calls.
 #![no_std]
-#![expect(unsafe_code, reason = "declares the foreign functions of the kernel; calls nothing itself")]
+#![expect(
+    unsafe_code,
+    reason = "declares the foreign functions of the kernel, and calls those that take slices"
+)]
 
 use core::ffi::c_void;
 use core::sync::atomic::AtomicU32;
@@ -406,4 +409,22 @@ unsafe extern "C" {
     /// Where a signal handler would return to on Linux. The kernel calls handlers as functions, so nothing
     /// comes here; if something does, the domain ends with a report.
     pub fn libos_sigreturn() -> !;
+}
+
+/// [`libos_event_wait`] for a slice.
+pub fn event_wait(ports: &[u32], deadline: u64) -> i32 {
+    // SAFETY: a slice.
+    unsafe { libos_event_wait(ports.as_ptr(), ports.len(), deadline) }
+}
+
+/// [`libos_xenstore_request`] for slices.
+pub fn xenstore_request(kind: u32, tx: u32, body: &[u8], reply: &mut [u8]) -> isize {
+    // SAFETY: slices.
+    unsafe { libos_xenstore_request(kind, tx, body.as_ptr(), body.len(), reply.as_mut_ptr(), reply.len()) }
+}
+
+/// [`libos_xenstore_event`] for a slice.
+pub fn xenstore_event(buf: &mut [u8], deadline: u64) -> isize {
+    // SAFETY: a slice.
+    unsafe { libos_xenstore_event(buf.as_mut_ptr(), buf.len(), deadline) }
 }

@@ -106,10 +106,8 @@ impl Stack {
     }
 
     fn word(&mut self, word: u64) {
-        self.at -= 8;
-        assert!(self.at >= self.floor && self.at.is_multiple_of(8));
-        // SAFETY: as for `bytes`.
-        unsafe { (self.at as *mut u64).write(word) };
+        let at = self.bytes(word.to_le_bytes().into_iter());
+        assert!(at.is_multiple_of(8));
     }
 }
 

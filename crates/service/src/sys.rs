@@ -166,23 +166,15 @@ pub fn event_status(port: u32) -> Result<i32, Errno> {
 
 /// See [`libos_sys::libos_event_wait`].
 pub fn event_wait(ports: &[u32], deadline: u64) -> Result<usize, Errno> {
-    // SAFETY: a slice.
-    let result = unsafe { sys::libos_event_wait(ports.as_ptr(), ports.len(), deadline) };
-    Errno::check(result.into()).map(|index| index as usize)
+    Errno::check(sys::event_wait(ports, deadline).into()).map(|index| index as usize)
 }
 
 /// See [`libos_sys::libos_xenstore_request`].
 pub fn xenstore_request(kind: u32, tx: u32, body: &[u8], reply: &mut [u8]) -> Result<usize, Errno> {
-    // SAFETY: slices.
-    let result = unsafe {
-        sys::libos_xenstore_request(kind, tx, body.as_ptr(), body.len(), reply.as_mut_ptr(), reply.len())
-    };
-    Errno::check(result as i64).map(|len| len as usize)
+    Errno::check(sys::xenstore_request(kind, tx, body, reply) as i64).map(|len| len as usize)
 }
 
 /// See [`libos_sys::libos_xenstore_event`].
 pub fn xenstore_event(buffer: &mut [u8], deadline: u64) -> Result<usize, Errno> {
-    // SAFETY: a slice.
-    let result = unsafe { sys::libos_xenstore_event(buffer.as_mut_ptr(), buffer.len(), deadline) };
-    Errno::check(result as i64).map(|len| len as usize)
+    Errno::check(sys::xenstore_event(buffer, deadline) as i64).map(|len| len as usize)
 }

@@ -181,11 +181,6 @@ impl Tables {
     pub fn protect(&mut self, first: u64, count: u64, protection: Protection) -> Option<u64> {
         let entry = |pfn| if protection == Protection::None { 0 } else { self.entry(pfn, protection) };
         let count = count.min(512 - first % 512).min(BATCH as u64);
-        if count == 1 {
-            // SAFETY: `mm` gives away no references into pages whose rights it takes.
-            let result = unsafe { hypercall::update_va_mapping(first << 12, entry(first)) };
-            return (result == 0).then_some(1);
-        }
         let (directory, index) = self.directory(first << 12)?;
         let slot = self.follow(directory.get(index)).slot(first as usize & 511);
         let machine = self.p2m[(slot >> 12) as usize] << 12 | slot & 0xfff;
@@ -193,8 +188,14 @@ impl Tables {
         for (i, update) in (0..count).zip(&mut updates) {
             *update = MmuUpdate { ptr: (machine + i * 8) | MMU_NORMAL_PT_UPDATE, val: entry(first + i) };
         }
-        // SAFETY: as above.
-        let result = unsafe { hypercall::mmu_update(&updates[..count as usize]) };
+        // SAFETY: `mm` gives away no references into pages whose rights it takes.
+        let result = unsafe {
+            match count {
+                // One hypercall, where a list takes another one to flush.
+                1 => hypercall::update_va_mapping(first << 12, entry(first)),
+                _ => hypercall::mmu_update(&updates[..count as usize]),
+            }
+        };
         (result == 0).then_some(count)
     }
 

@@ -95,8 +95,9 @@ pub fn map_grant_table(index: u64) -> Option<Shared> {
             _ => None,
         })?;
     } else {
+        let mut arg = hypercall::to_physmap(memory::XENMAPSPACE_GRANT_TABLE, index, gfn(index));
         // SAFETY: the frame lies in the window, above all RAM, in a slot kept for the grant table.
-        let result = unsafe { hypercall::add_to_physmap(memory::XENMAPSPACE_GRANT_TABLE, index, gfn(index)) };
+        let result = unsafe { hypercall::memory_op(&mut arg) };
         if result != 0 {
             return None;
         }
@@ -134,7 +135,7 @@ fn map_one(peer: u16, gref: u32, read_only: bool, slot: u64) -> Result<u32, i16>
         ..Default::default()
     };
     // SAFETY: the slot is free window space.
-    let result = unsafe { hypercall::grant_map(&mut arg) };
+    let result = unsafe { hypercall::memory_op(&mut arg) };
     match (result, arg.status) {
         (0, gnttab::GNTST_OKAY) => Ok(arg.handle),
         (0, status) => Err(status),
@@ -154,7 +155,7 @@ fn unmap_pages(slot: u64, handles: &[u32]) -> bool {
             ..Default::default()
         };
         // SAFETY: callers promise that nothing uses the pages any more.
-        let result = unsafe { hypercall::grant_unmap(&mut arg) };
+        let result = unsafe { hypercall::memory_op(&mut arg) };
         all &= result == 0 && arg.status == gnttab::GNTST_OKAY;
         if !pv {
             MEMORY.with(|m| match &mut m.tables {

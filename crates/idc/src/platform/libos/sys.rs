@@ -111,8 +111,7 @@ pub(super) fn status(port: EvtchnPort) -> Result<u32, Errno> {
 
 /// Waits for an event: whether one came before the deadline.
 pub(super) fn wait_event(port: EvtchnPort, deadline: u64) -> Result<bool, Errno> {
-    // SAFETY: one readable number, for the call.
-    match check(unsafe { os::libos_event_wait(&raw const port.0, 1, deadline) }) {
+    match check(os::event_wait(&[port.0], deadline)) {
         Ok(_) => Ok(true),
         Err(os::errno::ETIMEDOUT) => Ok(false),
         Err(errno) => Err(errno),
@@ -123,16 +122,19 @@ pub(super) fn wait_event(port: EvtchnPort, deadline: u64) -> Result<bool, Errno>
 
 /// An address in shared pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Address(*mut u8);
-
-// SAFETY: a number; what is there belongs to no thread, and is reached with atomic operations only.
-unsafe impl Send for Address {}
-// SAFETY: as above.
-unsafe impl Sync for Address {}
+struct Address(usize);
 
 impl Address {
+    fn of(base: NonNull<u8>) -> Address {
+        Address(base.as_ptr().expose_provenance())
+    }
+
+    fn pointer(self) -> *mut u8 {
+        core::ptr::with_exposed_provenance_mut(self.0)
+    }
+
     fn behind(self, bytes: usize) -> Address {
-        Address(self.0.wrapping_add(bytes))
+        Address(self.0 + bytes)
     }
 
     fn page(self, index: usize) -> Address {
@@ -149,7 +151,7 @@ struct Notice {
 impl Notice {
     fn clear(&self) {
         // SAFETY: in shared pages, whose keeper takes the notice back before it gives them up.
-        unsafe { AtomicU8::from_ptr(self.byte.0) }.store(0, Ordering::Release);
+        unsafe { AtomicU8::from_ptr(self.byte.pointer()) }.store(0, Ordering::Release);
     }
 }
 
@@ -217,7 +219,7 @@ fn end_grant(gref: GrantRef) -> bool {
 
 fn free(page: Address) {
     // SAFETY: one page of a run that `grant` allocated; its grant has ended and nobody uses it any more.
-    unsafe { os::libos_pages_free(page.0, 1) }
+    unsafe { os::libos_pages_free(page.pointer(), 1) }
 }
 
 static QUARANTINE: Shared<Quarantine<Address>> = Shared::new(Quarantine::new());
@@ -279,14 +281,14 @@ pub(super) fn grant(
 ) -> Result<(Pages<Keeper>, Vec<GrantRef>), GrantError> {
     admit(peer).map_err(GrantError::Refused)?;
     let base = NonNull::new(os::libos_pages_alloc(pages)).ok_or(GrantError::NoMemory)?;
-    let address = Address(base.as_ptr());
+    let address = Address::of(base);
     let mut granted =
         Granted { peer, base: address, pages, refs: Vec::new(), announced: AtomicBool::new(false) };
     granted.refs.try_reserve_exact(pages).map_err(|_| GrantError::NoMemory)?;
     let flags = if access == Access::ReadOnly { os::GRANT_READONLY } else { 0 };
     for index in 0..pages {
         // SAFETY: a page of the run; from now on it is used through `Pages` only, as shared memory.
-        let gref = unsafe { os::libos_grant_access(peer.0, address.page(index).0, flags) };
+        let gref = unsafe { os::libos_grant_access(peer.0, address.page(index).pointer(), flags) };
         // A negative result drops `granted`, which ends the grants made so far.
         granted.refs.push(GrantRef(u32::try_from(gref).map_err(|_| GrantError::NoMemory)?));
     }
@@ -309,7 +311,8 @@ impl Drop for Mapped {
         take_back(self.base, self.handles.len(), &self.announced);
         // SAFETY: all three come from one call of `libos_grant_map`, and nobody uses the pages any more. If it
         // fails the address space is lost, and nothing else.
-        let _ = unsafe { os::libos_grant_unmap(self.base.0, self.handles.as_ptr(), self.handles.len()) };
+        let _ =
+            unsafe { os::libos_grant_unmap(self.base.pointer(), self.handles.as_ptr(), self.handles.len()) };
     }
 }
 
@@ -327,7 +330,7 @@ pub(super) fn map(peer: DomId, refs: &[GrantRef], access: Access) -> Result<Page
     // The kernel made this address for us.
     let base = NonNull::new(core::ptr::with_exposed_provenance_mut(address.unsigned_abs()))
         .ok_or(os::errno::EFAULT)?;
-    let mapped = Mapped { base: Address(base.as_ptr()), handles, announced: AtomicBool::new(false) };
+    let mapped = Mapped { base: Address::of(base), handles, announced: AtomicBool::new(false) };
     // SAFETY: so many pages are mapped there until `mapped` is dropped, with the access that was asked for; no
     // reference into them exists.
     Ok(unsafe { Pages::new(base, refs.len() * PAGE_SIZE, Keeper::Mapped(mapped)) })
@@ -338,10 +341,7 @@ pub(super) fn map(peer: DomId, refs: &[GrantRef], access: Access) -> Result<Page
 /// Sends a request; the body of the reply, or the error number.
 pub(super) fn xenstore_request(kind: u32, body: &[u8]) -> Result<Vec<u8>, Errno> {
     let mut reply = vec![0; xen_abi::xenstore::XENSTORE_PAYLOAD_MAX];
-    // SAFETY: both buffers are valid for their lengths.
-    let len = unsafe {
-        os::libos_xenstore_request(kind, 0, body.as_ptr(), body.len(), reply.as_mut_ptr(), reply.len())
-    };
+    let len = os::xenstore_request(kind, 0, body, &mut reply);
     match usize::try_from(len) {
         Ok(len) => {
             reply.truncate(len);
@@ -354,8 +354,7 @@ pub(super) fn xenstore_request(kind: u32, body: &[u8]) -> Result<Vec<u8>, Errno>
 /// Takes the next watch event; `None` when the deadline has passed.
 pub(super) fn xenstore_event(deadline: u64) -> Result<Option<Vec<u8>>, Errno> {
     let mut event = vec![0; xen_abi::xenstore::XENSTORE_PAYLOAD_MAX];
-    // SAFETY: the buffer is valid for its length.
-    let len = unsafe { os::libos_xenstore_event(event.as_mut_ptr(), event.len(), deadline) };
+    let len = os::xenstore_event(&mut event, deadline);
     match usize::try_from(len) {
         Ok(len) => {
             event.truncate(len);

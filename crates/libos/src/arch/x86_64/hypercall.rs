@@ -73,22 +73,38 @@ pub trait Op {
     const COMMAND: u32;
 }
 
+/// Argument of `HVMOP_get_param`.
+#[repr(transparent)]
+struct GetParam(hvm::HvmParam);
+
+/// Argument of `HVMOP_set_param`.
+#[repr(transparent)]
+struct SetParam(hvm::HvmParam);
+
 macro_rules! ops {
-    ($($type:ty => $number:expr, $command:expr;)*) => {
-        $(impl Op for $type {
+    ($op:ident: $($type:ty => $number:expr, $command:expr;)*) => {
+        $(impl $op for $type {
             const NUMBER: u64 = $number;
             const COMMAND: u32 = $command;
         })*
     };
 }
 
-ops! {
+ops! { Op:
     evtchn::AllocUnbound => HYPERVISOR_EVENT_CHANNEL_OP, evtchn::EVTCHNOP_ALLOC_UNBOUND;
     evtchn::BindInterdomain => HYPERVISOR_EVENT_CHANNEL_OP, evtchn::EVTCHNOP_BIND_INTERDOMAIN;
     evtchn::Close => HYPERVISOR_EVENT_CHANNEL_OP, evtchn::EVTCHNOP_CLOSE;
     evtchn::Send => HYPERVISOR_EVENT_CHANNEL_OP, evtchn::EVTCHNOP_SEND;
     evtchn::Status => HYPERVISOR_EVENT_CHANNEL_OP, evtchn::EVTCHNOP_STATUS;
+    GetParam => HYPERVISOR_HVM_OP, hvm::HVMOP_GET_PARAM;
+    SetParam => HYPERVISOR_HVM_OP, hvm::HVMOP_SET_PARAM;
     sched::Shutdown => HYPERVISOR_SCHED_OP, sched::SCHEDOP_SHUTDOWN;
+}
+
+ops! { MemoryOp:
+    gnttab::MapGrantRef => HYPERVISOR_GRANT_TABLE_OP, gnttab::GNTTABOP_MAP_GRANT_REF;
+    gnttab::UnmapGrantRef => HYPERVISOR_GRANT_TABLE_OP, gnttab::GNTTABOP_UNMAP_GRANT_REF;
+    memory::AddToPhysmap => HYPERVISOR_MEMORY_OP, memory::XENMEM_ADD_TO_PHYSMAP;
 }
 
 /// Issues the hypercall that `arg` belongs to; Xen reads and writes `arg` only. 0 or a positive result, or a
@@ -96,6 +112,42 @@ ops! {
 pub fn op<T: Op>(arg: &mut T) -> i64 {
     // SAFETY: the struct is the one that Xen expects for this number and command, and holds no pointer.
     unsafe { raw(T::NUMBER, [T::COMMAND.into(), (&raw mut *arg) as u64, 1, 0]) }
+}
+
+/// An argument struct that belongs to exactly one hypercall and names memory of ours to be used in another way.
+pub trait MemoryOp {
+    /// Hypercall number.
+    const NUMBER: u64;
+    /// Sub-operation.
+    const COMMAND: u32;
+}
+
+/// Issues the hypercall that `arg` belongs to. 0 or a positive result, or a negative `errno`; the status of a grant
+/// operation comes back in `arg`.
+///
+/// # Safety
+/// Nothing else lies where memory is to appear (`MapGrantRef::host_addr`, `AddToPhysmap::gpfn`), and nothing uses
+/// what is to go (`UnmapGrantRef::host_addr`).
+pub unsafe fn memory_op<T: MemoryOp>(arg: &mut T) -> i64 {
+    // SAFETY: the struct is the one that Xen expects; the rest is the caller's promise.
+    unsafe { raw(T::NUMBER, [T::COMMAND.into(), (&raw mut *arg) as u64, 1, 0]) }
+}
+
+/// Argument for [`memory_op`]: puts page `index` of a space at frame `gfn` of this domain. PVH only.
+pub fn to_physmap(space: u32, index: u64, gfn: u64) -> memory::AddToPhysmap {
+    memory::AddToPhysmap { domid: DOMID_SELF, size: 0, space, idx: index, gpfn: xen_abi::Gfn(gfn) }
+}
+
+/// `HVMOP_get_param` for this domain.
+pub fn hvm_param(index: u32) -> Option<u64> {
+    let mut arg = GetParam(hvm::HvmParam { domid: DOMID_SELF, pad: 0, index, value: 0 });
+    let result = op(&mut arg);
+    (result == 0 && arg.0.value != 0).then_some(arg.0.value)
+}
+
+/// `HVMOP_set_param` for this domain; whether Xen took it. Only for parameters that hold no address.
+pub fn set_hvm_param(index: u32, value: u64) -> bool {
+    op(&mut SetParam(hvm::HvmParam { domid: DOMID_SELF, pad: 0, index, value })) == 0
 }
 
 /// `XENVER_version`: `major << 16 | minor`.
@@ -125,53 +177,6 @@ pub fn grant_setup_table(frames: &mut [u64]) -> i64 {
     // SAFETY: Xen writes at most `nr_frames` numbers to the list.
     let result = unsafe { raw(HYPERVISOR_GRANT_TABLE_OP, [command, &raw mut arg as u64, 1, 0]) };
     if result == 0 { arg.status.into() } else { result }
-}
-
-/// `XENMEM_add_to_physmap` for this domain. PVH only.
-///
-/// # Safety
-/// Nothing uses the RAM that lies at `gfn`; from now on it is memory shared with Xen.
-pub unsafe fn add_to_physmap(space: u32, index: u64, gfn: u64) -> i64 {
-    let arg = memory::AddToPhysmap { domid: DOMID_SELF, size: 0, space, idx: index, gpfn: xen_abi::Gfn(gfn) };
-    // SAFETY: the caller's promise; Xen only reads `arg`.
-    unsafe { raw(HYPERVISOR_MEMORY_OP, [memory::XENMEM_ADD_TO_PHYSMAP.into(), &raw const arg as u64, 0, 0]) }
-}
-
-/// `HVMOP_get_param` for this domain.
-pub fn hvm_param(index: u32) -> Option<u64> {
-    let mut arg = hvm::HvmParam { domid: DOMID_SELF, pad: 0, index, value: 0 };
-    let command = hvm::HVMOP_GET_PARAM.into();
-    // SAFETY: Xen writes `arg` only.
-    let result = unsafe { raw(HYPERVISOR_HVM_OP, [command, &raw mut arg as u64, 0, 0]) };
-    (result == 0 && arg.value != 0).then_some(arg.value)
-}
-
-/// `HVMOP_set_param` for this domain; whether Xen took it. Only for parameters that hold no address.
-pub fn set_hvm_param(index: u32, value: u64) -> bool {
-    let arg = hvm::HvmParam { domid: DOMID_SELF, pad: 0, index, value };
-    let command = hvm::HVMOP_SET_PARAM.into();
-    // SAFETY: Xen reads `arg` only.
-    unsafe { raw(HYPERVISOR_HVM_OP, [command, &raw const arg as u64, 0, 0]) == 0 }
-}
-
-/// `GNTTABOP_map_grant_ref` of one page; status and handle come back in `arg`.
-///
-/// # Safety
-/// Nothing else lies at `arg.host_addr`.
-pub unsafe fn grant_map(arg: &mut gnttab::MapGrantRef) -> i64 {
-    let command = gnttab::GNTTABOP_MAP_GRANT_REF.into();
-    // SAFETY: the caller's promise.
-    unsafe { raw(HYPERVISOR_GRANT_TABLE_OP, [command, &raw mut *arg as u64, 1, 0]) }
-}
-
-/// `GNTTABOP_unmap_grant_ref` of one page.
-///
-/// # Safety
-/// Nothing uses the page at `arg.host_addr` any more.
-pub unsafe fn grant_unmap(arg: &mut gnttab::UnmapGrantRef) -> i64 {
-    let command = gnttab::GNTTABOP_UNMAP_GRANT_REF.into();
-    // SAFETY: the caller's promise.
-    unsafe { raw(HYPERVISOR_GRANT_TABLE_OP, [command, &raw mut *arg as u64, 1, 0]) }
 }
 
 /// `set_trap_table`. The list ends with an entry whose address is 0. PV only.

@@ -5,7 +5,7 @@
 
 #![expect(unsafe_code, reason = "reads what the loader left in memory and sets up the processor")]
 
-use super::hypercall::{Gate, add_to_physmap, hvm_param, set_gate, set_hvm_param};
+use super::hypercall::{Gate, hvm_param, memory_op, set_gate, set_hvm_param, to_physmap};
 use super::{cpu, image, traps};
 use crate::arch::cell::Global;
 use crate::mm::pvh::Tables;
@@ -70,11 +70,12 @@ fn install_exceptions() {
     }
 }
 
-/// The RAM in the memory map, as ranges of frames.
+/// What the loader left: the RAM in its memory map, as ranges of frames, and the length of the command line, which is
+/// copied.
 ///
 /// # Safety
-/// `info` is what the loader left.
-unsafe fn ram(info: &HvmStartInfo) -> [(u64, u64); MAX_REGIONS] {
+/// `info` is the loader's, and so are the tables that it names.
+unsafe fn from_loader(info: &HvmStartInfo) -> ([(u64, u64); MAX_REGIONS], usize) {
     let mut ram = [(0, 0); MAX_REGIONS];
     let mut slots = ram.iter_mut();
     for i in 0..u64::from(info.memmap_entries) {
@@ -87,16 +88,8 @@ unsafe fn ram(info: &HvmStartInfo) -> [(u64, u64); MAX_REGIONS] {
             *slot = (entry.addr.div_ceil(4096), entry.addr.saturating_add(entry.size) >> 12);
         }
     }
-    ram
-}
-
-/// Copies the command line out of the loader's memory; its length.
-///
-/// # Safety
-/// `info` is what the loader left.
-unsafe fn copy_command_line(info: &HvmStartInfo) -> usize {
+    let mut len = 0;
     DESCRIPTORS.with(|d| {
-        let mut len = 0;
         while info.cmdline_paddr != 0 && len < COMMAND_LINE {
             // SAFETY: a string that the loader ended with 0, below the first GiB.
             let byte = unsafe { (info.cmdline_paddr as *const u8).add(len).read() };
@@ -106,8 +99,8 @@ unsafe fn copy_command_line(info: &HvmStartInfo) -> usize {
             d.command_line[len] = byte;
             len += 1;
         }
-        len
-    })
+    });
+    (ram, len)
 }
 
 /// From the PVH entry.
@@ -125,7 +118,7 @@ unsafe extern "C" fn libos_boot_pvh(info: &HvmStartInfo, tsc: u64) -> ! {
 
     let layout = image::layout();
     // SAFETY: the loader's start info.
-    let (ram, len) = unsafe { (ram(info), copy_command_line(info)) };
+    let (ram, len) = unsafe { from_loader(info) };
     let end = layout.end >> 12;
     let mapped = end.next_multiple_of(512);
     let special = layout.rodata_end.max(layout.guard + 4096).div_ceil(4096);
@@ -154,7 +147,7 @@ unsafe extern "C" fn libos_boot_pvh(info: &HvmStartInfo, tsc: u64) -> ! {
     set_hvm_param(HVM_PARAM_CALLBACK_IRQ, 0);
     // SAFETY: the page is set aside for this in the image.
     unsafe {
-        add_to_physmap(XENMAPSPACE_SHARED_INFO, 0, shared_info >> 12);
+        memory_op(&mut to_physmap(XENMAPSPACE_SHARED_INFO, 0, shared_info >> 12));
         xen::set_shared_info(Shared::new(shared_info, 4096));
     }
     let limit = ram.iter().map(|r| r.1).max().unwrap_or(0);

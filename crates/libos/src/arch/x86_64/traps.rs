@@ -16,8 +16,8 @@ pub const VECTORS: usize = 20;
 const PAGE_FAULT: u64 = 14;
 
 unsafe extern "C" {
-    static libos_pv_traps: [u64; VECTORS];
-    static libos_pvh_traps: [u64; VECTORS];
+    safe static libos_pv_traps: [u64; VECTORS];
+    safe static libos_pvh_traps: [u64; VECTORS];
 }
 
 /// Registers as the trap entry pushes them.
@@ -63,19 +63,17 @@ fn name(vector: u64) -> &'static str {
 
 /// Addresses of the PVH entries, for the IDT.
 pub fn pvh_entries() -> &'static [u64; VECTORS] {
-    // SAFETY: a constant table.
-    unsafe { &libos_pvh_traps }
+    &libos_pvh_traps
 }
 
 /// Tells Xen where our trap entries are. PV only.
 pub fn install_pv() -> bool {
     let mut table = [TrapInfo::default(); VECTORS + 1];
-    // SAFETY: a constant table.
-    let entries = unsafe { &libos_pv_traps };
     // NMI and the vectors that no longer exist have no entry.
     let vectors = (0..VECTORS).filter(|v| !matches!(v, 2 | 9 | 15));
     for (slot, vector) in table.iter_mut().zip(vectors) {
-        *slot = TrapInfo { vector: vector as u8, flags: 0, cs: FLAT_KERNEL_CS, address: entries[vector] };
+        *slot =
+            TrapInfo { vector: vector as u8, flags: 0, cs: FLAT_KERNEL_CS, address: libos_pv_traps[vector] };
     }
     // SAFETY: the addresses are those of trap entries; the last element stays zero.
     unsafe { super::hypercall::set_trap_table(&table) == 0 }
