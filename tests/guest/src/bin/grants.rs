@@ -60,7 +60,7 @@ fn main() -> i32 {
         let many: Vec<i64> = (0..1500).map(|i| grant(i % COUNT, GRANT_READONLY)).collect();
         check!(many.iter().all(|gref| *gref >= 8));
         // SAFETY: see above.
-        check!(many.iter().all(|gref| unsafe { libos_grant_end(*gref as u32) } == 0));
+        check!(many.iter().all(|gref| libos_grant_end(*gref as u32) == 0));
     }
 
     // Errors: a page that is not aligned, a reference that nobody granted, a domain that is not there.

@@ -21,11 +21,13 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// Starts the server.
+    /// Starts the server, and waits until its nodes are in xenstore: those of an earlier server, which was killed, would
+    /// lead the client to pages that are something else by now.
     pub fn new(spec: &Spec, site: &Site, name: &str) -> anyhow::Result<Offer> {
         let Site::Xen { idc, .. } = site else { bail!("libxenvchan needs two domains; use --peer") };
         let path = format!("/local/domain/{}/data/vchan/{name}", idc.domid()?);
-        let program = Program::start("server", site, &path, spec.options.ring)?;
+        let mut program = Program::start("server", site, &path, spec.options.ring)?;
+        program.wait_open()?;
         Ok(Offer { program, path })
     }
 }
@@ -35,8 +37,7 @@ impl Waiting for Offer {
         self.path.clone()
     }
 
-    fn complete(mut self: Box<Self>) -> anyhow::Result<Box<dyn Transport>> {
-        self.program.wait_open()?;
+    fn complete(self: Box<Self>) -> anyhow::Result<Box<dyn Transport>> {
         Ok(Box::new(self.program))
     }
 }
