@@ -176,6 +176,7 @@ impl Halves {
 
 /// One transport in one test under one condition.
 struct Cell {
+    test: Test,
     spec: usize,
     first: usize,
     count: usize,
@@ -197,7 +198,8 @@ pub fn run(
     }
     let copies = if fans { plan.connections.iter().copied().max().unwrap_or(1).max(1) } else { 1 };
     let mut halves = Halves::open(plan, site, copies)?;
-    for &test in &plan.tests {
+    for tests in together(&plan.tests) {
+        let test = tests[0];
         for &size in &plan.sizes {
             let connections = if test == Test::Fan { plan.connections.as_slice() } else { &[1] };
             let counts = if test == Test::Count { plan.counts.as_slice() } else { &[0] };
@@ -208,8 +210,8 @@ pub fn run(
                         (_, 1) => format!("{}, {size} bytes", test.name()),
                         _ => format!("{connections} connections, {size} bytes"),
                     });
-                    let condition = Condition { test, size, copies, connections, count };
-                    turns(plan, &mut halves, condition)?.into_iter().for_each(&mut each);
+                    let condition = Condition { size, copies, connections, count };
+                    turns(plan, &mut halves, tests, condition)?.into_iter().for_each(&mut each);
                 }
             }
         }
@@ -217,9 +219,14 @@ pub fn run(
     Ok(())
 }
 
+/// Tests that take turns: the two directions of a stream, which are compared with each other, if one follows the other.
+/// All others are by themselves.
+fn together(tests: &[Test]) -> impl Iterator<Item = &[Test]> {
+    tests.chunk_by(|a, b| (*a, *b) == (Test::Stream, Test::Back))
+}
+
 #[derive(Clone, Copy)]
 struct Condition {
-    test: Test,
     size: usize,
     /// Connections of each transport that are there.
     copies: usize,
@@ -234,11 +241,11 @@ struct Condition {
 fn fill(
     plan: &Plan,
     halves: &mut Halves,
-    first: usize,
+    (test, first): (Test, usize),
     condition: Condition,
     message: &mut [u8],
 ) -> anyhow::Result<usize> {
-    let Condition { test, size, connections, .. } = condition;
+    let Condition { size, connections, .. } = condition;
     // A stream has to come into its stride: the first message may have to wake the other side, which can take as long as
     // thousands of further ones.
     let mut count = match test {
@@ -263,12 +270,20 @@ fn fill(
     }
 }
 
-/// All transports in turn, under one condition.
-fn turns(plan: &Plan, halves: &mut Halves, condition: Condition) -> anyhow::Result<Vec<Record>> {
-    let Condition { test, size, copies, connections, count } = condition;
+/// All transports in turn, in these tests, under one condition.
+fn turns(
+    plan: &Plan,
+    halves: &mut Halves,
+    tests: &[Test],
+    condition: Condition,
+) -> anyhow::Result<Vec<Record>> {
+    let Condition { size, copies, connections, count } = condition;
     let mut message = vec![0x5a; size];
     let mut cells = Vec::new();
-    for (spec, Spec { kind, .. }) in plan.specs.iter().enumerate() {
+    let specs = plan.specs.iter().enumerate();
+    for ((spec, Spec { kind, .. }), &test) in
+        specs.flat_map(|spec| tests.iter().map(move |test| (spec, test)))
+    {
         let first = spec * copies;
         // Events carry no data, so there is nothing to stream; and a program of its own has one connection.
         let streams = matches!(test, Test::Stream | Test::Back | Test::Count);
@@ -278,20 +293,20 @@ fn turns(plan: &Plan, halves: &mut Halves, condition: Condition) -> anyhow::Resu
         let count = match test {
             Test::Parked => PARKED_TRIPS,
             Test::Count => count,
-            _ => fill(plan, halves, first, condition, &mut message)?,
+            _ => fill(plan, halves, (test, first), condition, &mut message)?,
         };
-        cells.push(Cell { spec, first, count, nanos: vec![], counts: Counts::default(), laps: vec![] });
+        cells.push(Cell { test, spec, first, count, nanos: vec![], counts: Counts::default(), laps: vec![] });
     }
     let begun = Instant::now();
     for _ in 0..plan.windows {
         for cell in &mut cells {
             let (count, first) = (cell.count, cell.first);
-            let window = halves.window(test, first, connections, &mut message, count, &mut cell.laps)?;
+            let window = halves.window(cell.test, first, connections, &mut message, count, &mut cell.laps)?;
             cell.nanos.push(window.time.as_nanos() as f64 / (count * connections) as f64);
             cell.counts.events += window.counts.events;
             cell.counts.sleeps += window.counts.sleeps;
         }
-        if test == Test::Count && begun.elapsed() >= plan.longest {
+        if tests == [Test::Count] && begun.elapsed() >= plan.longest {
             break;
         }
     }
@@ -299,7 +314,8 @@ fn turns(plan: &Plan, halves: &mut Halves, condition: Condition) -> anyhow::Resu
 }
 
 fn record(plan: &Plan, halves: &Halves, condition: Condition, cell: Cell) -> Record {
-    let Condition { test, size, connections, .. } = condition;
+    let Condition { size, connections, .. } = condition;
+    let test = cell.test;
     let spec = &plan.specs[cell.spec];
     let messages = (cell.count * connections * cell.nanos.len()) as f64;
     let counted = halves.ends[cell.first].counts().is_some();
@@ -331,6 +347,15 @@ fn quantiles(mut laps: Vec<u64>) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_two_directions_take_turns() {
+        use Test::*;
+        let groups = |tests: &[Test]| together(tests).map(<[Test]>::to_vec).collect::<Vec<_>>();
+        assert_eq!(groups(&[Stream, Back, Roundtrip]), [vec![Stream, Back], vec![Roundtrip]]);
+        assert_eq!(groups(&[Stream, Roundtrip, Back]), [vec![Stream], vec![Roundtrip], vec![Back]]);
+        assert_eq!(groups(&[Back, Stream]), [vec![Back], vec![Stream]]);
+    }
 
     #[test]
     fn quantiles_keep_both_ends() {
