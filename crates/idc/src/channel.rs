@@ -268,7 +268,7 @@ impl<P: Platform> Channel<P> {
 
     /// The ring that this side writes, to keep it when the channel is gone.
     pub(crate) fn hold(&self) -> (Arc<RingMemory<P::Memory>>, Arc<P::Event>) {
-        (self.writer.ring.share(), Arc::clone(&self.writer.link.event))
+        (Arc::clone(self.writer.ring.shared()), Arc::clone(&self.writer.link.event))
     }
 
     /// The two ends, for the stream adapters.

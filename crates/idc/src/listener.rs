@@ -94,7 +94,7 @@ impl<P: Platform> Held<P> {
 
 impl<P: Platform> Drop for Held<P> {
     fn drop(&mut self) {
-        retire(&self.platform, &self.ring, 1);
+        retire(&self.platform, &self.ring);
     }
 }
 

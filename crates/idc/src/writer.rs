@@ -488,14 +488,14 @@ impl<P: Platform> Drop for Writer<P> {
         if !self.finished && self.failed.is_none() {
             self.abandon(CloseReason::Dropped);
         }
-        retire(&self.link.platform, &self.ring.share(), 2);
+        retire(&self.link.platform, self.ring.shared());
     }
 }
 
-/// Hands a ring to the platform if nobody but the caller, with so many references, has it. Two who let go of it at the same
-/// moment may each leave it to the other: then its pages are given back in the ordinary way.
-pub(crate) fn retire<P: Platform>(platform: &P, ring: &Arc<RingMemory<P::Memory>>, own: usize) {
-    if Arc::strong_count(ring) <= own {
+/// Hands a ring to the platform if nobody but the caller has it. Two who let go of it at the same moment may each leave it
+/// to the other: then its pages are given back in the ordinary way.
+pub(crate) fn retire<P: Platform>(platform: &P, ring: &Arc<RingMemory<P::Memory>>) {
+    if Arc::strong_count(ring) == 1 {
         platform.retire(ring);
     }
 }

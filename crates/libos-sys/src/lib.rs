@@ -411,6 +411,8 @@ unsafe extern "C" {
     pub fn libos_sigreturn() -> !;
 }
 
+// ---- the same for slices, for `crates/service` and `crates/idc` ----
+
 /// [`libos_event_wait`] for a slice.
 pub fn event_wait(ports: &[u32], deadline: u64) -> i32 {
     // SAFETY: a slice.

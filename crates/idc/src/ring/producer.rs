@@ -133,8 +133,8 @@ impl<M: Memory> Producer<M> {
     }
 
     /// The pages, to keep them when this half is gone.
-    pub(crate) fn share(&self) -> Arc<RingMemory<M>> {
-        Arc::clone(&self.memory)
+    pub(crate) fn shared(&self) -> &Arc<RingMemory<M>> {
+        &self.memory
     }
 
     /// Stores this side's state word.

@@ -74,7 +74,10 @@ impl Retired {
         let at = ring.control + control::ALIVE;
         ring.writer.store(at, 0, Ordering::Release);
         entry.announce_nothing(at);
-        let ring: Arc<dyn Ring> = Arc::<RingMemory<M>>::clone(ring);
+        self.keep(Arc::<RingMemory<M>>::clone(ring), now);
+    }
+
+    fn keep(&mut self, ring: Arc<dyn Ring>, now: u64) {
         self.0.push(Waiting { ring, until: now.saturating_add(KEEP), gone: false });
     }
 
@@ -104,5 +107,68 @@ impl Drop for Retired {
             }
             thread::sleep(Duration::from_millis(1));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    /// Whether a reader has it mapped.
+    #[derive(Debug)]
+    struct Mapped(AtomicBool);
+
+    impl Ring for Mapped {
+        fn is_gone(&self) -> bool {
+            !self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    fn mapped() -> Arc<Mapped> {
+        Arc::new(Mapped(AtomicBool::new(true)))
+    }
+
+    fn kept(ring: &Arc<Mapped>) -> bool {
+        Arc::strong_count(ring) > 1
+    }
+
+    #[test]
+    fn a_ring_is_given_back_a_moment_after_its_reader_has_unmapped_it() {
+        let mut retired = Retired::default();
+        let (one, two) = (mapped(), mapped());
+        retired.keep(one.clone(), 0);
+        retired.keep(two.clone(), 0);
+        one.0.store(false, Ordering::Relaxed);
+        retired.sweep(1_000_000);
+        assert!(kept(&one), "its reader is about to unmap it");
+        retired.sweep(1_000_000 + UNMAPPING);
+        assert!(!kept(&one) && kept(&two));
+        assert!(retired.give_up() && !kept(&two));
+        assert!(!retired.give_up());
+    }
+
+    #[test]
+    fn a_peer_that_never_unmaps_a_ring_does_not_keep_it_for_ever() {
+        let mut retired = Retired::default();
+        let ring = mapped();
+        retired.keep(ring.clone(), 7);
+        retired.sweep(6 + KEEP);
+        assert!(kept(&ring));
+        // Nor does one that pretends to be about to unmap it in the last moment.
+        ring.0.store(false, Ordering::Relaxed);
+        retired.sweep(6 + KEEP);
+        retired.sweep(7 + KEEP);
+        assert!(!kept(&ring));
+    }
+
+    #[test]
+    fn the_last_handle_does_not_wait_for_ever() {
+        let mut retired = Retired::default();
+        let ring = mapped();
+        retired.keep(ring.clone(), now());
+        drop(retired);
+        assert!(!kept(&ring));
     }
 }

@@ -25,8 +25,7 @@ const REASONS: [(&[&str], &str); 7] = [
     (
         &["both directions"],
         "Directions (measured in turns): between dom0 and a Linux guest the two are within some percent at most sizes, TCP apart, and the \
-         rest is noise: at 512 B four of nine windows took 2.5 times as long as the others, in either direction, and in four other runs \
-         the medians of the least were within 10 %. A library-OS domain is slower as the writer than dom0 is, by 1.06 to 1.8 times, and \
+         rest is noise: at 512 B four of nine windows took 2.5 times as long as the others, in either direction. A library-OS domain is slower as the writer than dom0 is, by 1.06 to 1.8 times, and \
          so it is with libxenvchan's protocol (1.04 to 1.7 times), so it is not IDC's protocol; without events or sleeps on either \
          side. Images are built to be small, with one copying function that is called; whether that is all was not found out.",
     ),
@@ -44,9 +43,9 @@ const REASONS: [(&[&str], &str); 7] = [
     ),
     (
         &["trusted lines with IDC"],
-        "Trusted lines (`casemate size target/images/echo --source` lists them by file): IDC is more than 3,000 of them, with about 150 for \
-         slots and pools, which are linked into every service since the other side may ask for them; xenstore is 600, in the kernel, \
-         its codec and IDC.",
+        "Trusted lines (`casemate size target/images/echo --source` lists them by file): IDC is some 3,200 of them, with slots and \
+         pools, which are linked into every service since the other side may ask for them; xenstore is some 900: 236 in the kernel, \
+         394 of its codec, 288 in IDC.",
     ),
     (
         &["`unsafe`"],
