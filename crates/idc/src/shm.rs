@@ -15,6 +15,8 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering, fence};
 
+use crate::setup::PAGE_SIZE;
+
 /// A window on shared bytes. The ring is written against this, so that models of it can run on other
 /// memory (a mock peer, the loom checker).
 pub trait Memory {
@@ -98,9 +100,10 @@ impl<K> Pages<K> {
     /// Takes charge of shared pages.
     ///
     /// # Safety
-    /// `base` is page aligned, and `size` bytes from there on, whole pages, stay mapped for as long as `keeper`
+    /// `base` is page aligned, and `size` bytes from there on, one whole page or more, stay mapped for as long as `keeper`
     /// lives: readable, and writable too if anything is going to be stored. No reference to them exists, ever.
     pub unsafe fn new(base: NonNull<u8>, size: usize, keeper: K) -> Pages<K> {
+        assert!(size >= PAGE_SIZE, "shared pages are one or more");
         Pages { base, size, keeper, extra: () }
     }
 }
@@ -124,7 +127,10 @@ impl<K, E> Pages<K, E> {
 
     #[inline]
     fn word(&self, offset: usize) -> &AtomicU64 {
-        assert!(offset.is_multiple_of(8) && offset < self.size, "an access outside the shared window");
+        // There is one page at least (`new`). Said here, it saves the comparison for the words of a control page, whose
+        // offsets are constants.
+        let size = self.size.max(PAGE_SIZE);
+        assert!(offset.is_multiple_of(8) && offset < size, "an access outside the shared window");
         // SAFETY: the assertion keeps the word inside the pages (whole pages, so a word that begins inside ends
         // inside), which are aligned and mapped (`new`); all accesses on this side are atomic, or bulk copies in
         // assembly. The other side is no part of this program: its stores are like those of a device. A load of 64
@@ -138,7 +144,7 @@ impl<K, E> Pages<K, E> {
     fn check(&self, offset: usize, len: usize) {
         // The size is a multiple of eight too, so the rounding never leads outside.
         assert!(
-            offset.is_multiple_of(8) && len <= self.size && offset <= self.size - len,
+            offset.is_multiple_of(8) && offset.saturating_add(len) <= self.size,
             "a copy outside the shared window"
         );
     }
@@ -264,14 +270,13 @@ impl<K, E> Fields for Pages<K, E> {
 ///
 /// It is assembly because the compiler must neither copy twice nor read the shared side again later, as it may
 /// do with a copy that it understands; and because sixteen bytes at a time keep up with the cache, which eight
-/// do not.
+/// do not. Less than a line goes through general registers: an emulator keeps the wide ones in memory, as halves that are
+/// stored apart and loaded together, and such a load waits for every store before it.
 ///
 /// # Safety
 /// `from` is readable and `to` writable for `count` words; they do not overlap.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
-// A domain's image is to be small.
-#[cfg_attr(casemate, inline(never))]
-#[cfg_attr(not(casemate), inline)]
+#[inline]
 unsafe fn copy_words(from: *const u8, to: *mut u8, count: usize) {
     // SAFETY: loads and stores in the two ranges only; SSE2 is part of x86-64.
     unsafe {
@@ -295,28 +300,35 @@ unsafe fn copy_words(from: *const u8, to: *mut u8, count: usize) {
             "3:",
             "test {count:l}, 4",
             "jz 4f",
-            "movups {a}, [{from}]",
-            "movups {b}, [{from} + 16]",
-            "movups [{to}], {a}",
-            "movups [{to} + 16], {b}",
+            "mov {x}, qword ptr [{from}]",
+            "mov {y}, qword ptr [{from} + 8]",
+            "mov qword ptr [{to}], {x}",
+            "mov qword ptr [{to} + 8], {y}",
+            "mov {x}, qword ptr [{from} + 16]",
+            "mov {y}, qword ptr [{from} + 24]",
+            "mov qword ptr [{to} + 16], {x}",
+            "mov qword ptr [{to} + 24], {y}",
             "add {from}, 32",
             "add {to}, 32",
             "4:",
             "test {count:l}, 2",
             "jz 5f",
-            "movups {a}, [{from}]",
-            "movups [{to}], {a}",
+            "mov {x}, qword ptr [{from}]",
+            "mov {y}, qword ptr [{from} + 8]",
+            "mov qword ptr [{to}], {x}",
+            "mov qword ptr [{to} + 8], {y}",
             "add {from}, 16",
             "add {to}, 16",
             "5:",
             "test {count:l}, 1",
             "jz 6f",
-            "movq {a}, qword ptr [{from}]",
-            "movq qword ptr [{to}], {a}",
+            "mov {x}, qword ptr [{from}]",
+            "mov qword ptr [{to}], {x}",
             "6:",
             from = inout(reg) from => _,
             to = inout(reg) to => _,
             count = inout(reg_abcd) count => _,
+            x = out(reg) _, y = out(reg) _,
             a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
             options(nostack),
         );

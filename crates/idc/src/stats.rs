@@ -37,8 +37,6 @@ macro_rules! stats {
 stats! {
     /// Messages sent or received completely.
     messages,
-    /// Bytes of payload in them.
-    bytes,
     /// Events sent to the peer. Each is a hypercall, or a system call that makes one; there are no others for sending
     /// and receiving.
     events_sent,
@@ -57,6 +55,8 @@ stats! {
     spin_misses,
     /// Sleeps that were cut to look whether the peer still lives.
     liveness_checks,
+    /// Bytes of payload in the messages.
+    bytes,
 }
 
 impl Stats {

@@ -223,15 +223,23 @@ impl<P: Platform> Writer<P> {
     /// [`Error::PeerMisbehaved`] or the system's.
     #[inline]
     pub fn flush(&mut self) -> Result<()> {
-        if self.checked(|ring| ring.flush())? {
-            self.link.notify(&mut self.stats)?;
-        }
-        Ok(())
+        self.flush_here()
     }
 
-    #[inline]
+    #[inline(always)]
+    fn flush_here(&mut self) -> Result<()> {
+        if self.checked(|ring| ring.flush())? { self.tell() } else { Ok(()) }
+    }
+
+    /// The peer sleeps.
+    #[cold]
+    fn tell(&mut self) -> Result<()> {
+        self.link.notify(&mut self.stats)
+    }
+
+    #[inline(always)]
     fn flush_unless_corked(&mut self) -> Result<()> {
-        if self.corked { Ok(()) } else { self.flush() }
+        if self.corked { Ok(()) } else { self.flush_here() }
     }
 
     /// Room in the ring for a message of at most `len` bytes, which is not more than
