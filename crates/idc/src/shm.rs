@@ -103,7 +103,7 @@ impl<K> Pages<K> {
     /// `base` is page aligned, and `size` bytes from there on, one whole page or more, stay mapped for as long as `keeper`
     /// lives: readable, and writable too if anything is going to be stored. No reference to them exists, ever.
     pub unsafe fn new(base: NonNull<u8>, size: usize, keeper: K) -> Pages<K> {
-        assert!(size >= PAGE_SIZE, "shared pages are one or more");
+        debug_assert!(size >= PAGE_SIZE, "shared pages are one or more");
         Pages { base, size, keeper, extra: () }
     }
 }

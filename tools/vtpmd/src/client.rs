@@ -3,21 +3,20 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use idc::{Channel, Config, DomId, Idc};
+use idc::{Channel, Config, DomId, Idc, Native, Spin};
 use vtpm::frame::{Answer, FRAME_MAX, Kind, Request, Status};
 use vtpm::service::NAME;
 
 use crate::place::Place;
 
-/// Two pages hold the longest frame.
-const CONFIG: Config = Config {
-    pages: 2,
-    slots: 0,
-    pool: 0,
-    max_peer_pages: 16,
-    max_message: FRAME_MAX,
-    spin: idc::Spin::Never,
-};
+/// Two pages hold the longest frame. As the vTPM does it, spinning is for domains.
+fn config(platform: &Native) -> Config {
+    let spin = match platform {
+        Native::Linux(_) => Spin::Adaptive,
+        Native::Hosted(_) => Spin::Never,
+    };
+    Config { pages: 2, slots: 0, pool: 0, max_peer_pages: 16, max_message: FRAME_MAX, spin }
+}
 
 /// A channel that was silent for longer is looked at before it is used: its peer may have died meanwhile, and a command
 /// that was put into a dead channel has to be reported as lost, though it never ran.
@@ -107,6 +106,7 @@ impl Client {
         if self.channel.is_none() {
             let deadline = Instant::now() + self.patience;
             let mut slice = FIRST_SLICE;
+            let config = config(self.idc.platform());
             let channel = loop {
                 self.domid = self.place.find(deadline)?;
                 let left = deadline.saturating_duration_since(Instant::now());
@@ -114,7 +114,7 @@ impl Client {
                 // gone before it has talked with it.
                 let wait = if self.place.may_move() { slice.min(left) } else { left };
                 let began = Instant::now();
-                match Channel::dial(&self.idc, self.domid, NAME, &CONFIG, self.idc.deadline(wait)) {
+                match Channel::dial(&self.idc, self.domid, NAME, &config, self.idc.deadline(wait)) {
                     Ok(channel) => break channel,
                     Err(error) if !self.place.may_move() || wait == left => return Err(error.into()),
                     Err(_) => self.place.wait((began + wait).min(deadline))?,

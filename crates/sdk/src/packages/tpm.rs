@@ -23,7 +23,6 @@ const SOURCE: Crate = Crate {
 const OPTIONS: &[&str] = &[
     "linux-x86_64",
     "no-shared",
-    "no-asm",
     "no-tests",
     "no-apps",
     "no-docs",
