@@ -65,6 +65,50 @@ pub enum Spin {
     Never,
 }
 
+/// Turns of an empty loop that let a writer get ahead: half a microsecond to one and a half, as long as processors make
+/// their `pause`.
+const PAUSE: u32 = 32;
+/// Messages at once for which such a pause has paid.
+const BURST: u64 = 8;
+
+/// Whether a reader that has run out of messages lets its peer get ahead before it looks for the next one.
+///
+/// A reader that takes each short message as soon as it is there wants the cache line which the writer is filling, and both
+/// wait for that line, at each message. After a short pause there are many, and they pass faster: between two processes on
+/// an EPYC 39 instead of 53 ns for 64 bytes where the processors share a cache, 174 instead of 249 where they do not. In a
+/// dialogue it would only be a delay. So it is tried, kept while many messages come at once, and tried again after some
+/// waits, ever more of them.
+#[derive(Debug)]
+struct Lag {
+    /// Messages before the last wait, and whether there was a pause then.
+    seen: u64,
+    paused: bool,
+    /// As in [`Waiter`].
+    rest: u32,
+    next_rest: u32,
+}
+
+impl Lag {
+    const fn new() -> Lag {
+        Lag { seen: 0, paused: false, rest: REST_MIN, next_rest: REST_MIN }
+    }
+
+    /// A wait begins, after so many messages in all: whether to pause.
+    fn begin(&mut self, messages: u64) -> bool {
+        let burst = messages.wrapping_sub(core::mem::replace(&mut self.seen, messages));
+        if self.paused && burst >= BURST {
+            self.next_rest = REST_MIN;
+        } else if self.paused {
+            (self.paused, self.rest) = (false, self.next_rest);
+            self.next_rest = (self.next_rest * 2).min(REST_MAX);
+        } else {
+            self.rest = self.rest.saturating_sub(1);
+            self.paused = self.rest == 0;
+        }
+        self.paused
+    }
+}
+
 /// How one end waits; learns whether spinning pays.
 ///
 /// It pays if the peer does something while we spin. What we find after a sleep says nothing about that: where both
@@ -83,6 +127,7 @@ pub(crate) struct Waiter {
     next_rest: u32,
     /// Useless wake-ups that have not been made up for.
     useless: u32,
+    lag: Lag,
 }
 
 impl Waiter {
@@ -95,6 +140,14 @@ impl Waiter {
             rest: 0,
             next_rest: REST_MIN,
             useless: 0,
+            lag: Lag::new(),
+        }
+    }
+
+    /// A reader begins to wait, after so many messages in all.
+    pub(crate) fn let_peer_get_ahead(&mut self, messages: u64) {
+        if self.may_spin && self.lag.begin(messages) {
+            (0..PAUSE).for_each(|_| core::hint::spin_loop());
         }
     }
 
@@ -429,6 +482,26 @@ mod tests {
         let cheap = EventCost::new();
         cheap.measure(|| clock.get(), || ());
         assert_eq!(cheap.longest_spin(), SPIN_MAX);
+    }
+
+    #[test]
+    fn a_stream_gets_ahead_and_a_dialogue_does_not_wait() {
+        let mut lag = Lag::new();
+        // A stream: after a pause there are many messages.
+        let (mut messages, mut pauses) = (0, 0);
+        for _ in 0..1000 {
+            let paused = lag.begin(messages);
+            pauses += u32::from(paused);
+            messages += if paused { 40 } else { 1 };
+        }
+        assert!(pauses > 980, "{pauses}");
+        // A dialogue: there is never more than one.
+        pauses = 0;
+        for _ in 0..10_000 {
+            pauses += u32::from(lag.begin(messages));
+            messages += 1;
+        }
+        assert!((1..20).contains(&pauses), "{pauses}");
     }
 
     #[test]
