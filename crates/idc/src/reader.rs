@@ -334,7 +334,7 @@ impl<P: Platform> Reader<P> {
         };
         let link = self.link.share();
         let mut waiter = core::mem::replace(&mut self.waiter, Waiter::new(Spin::Never, false));
-        waiter.let_peer_get_ahead(self.stats.messages);
+        waiter.let_peer_get_ahead(self.stats.messages, || link.platform.now());
         let mut stats = Stats::default();
         let mut found = Found::Nothing;
         let result = link.block(&mut waiter, &mut stats, deadline, &mut |phase| {
