@@ -176,6 +176,7 @@ impl Halves {
 
 /// One transport in one test under one condition.
 struct Cell {
+    condition: Condition,
     test: Test,
     spec: usize,
     first: usize,
@@ -199,24 +200,29 @@ pub fn run(
     let copies = if fans { plan.connections.iter().copied().max().unwrap_or(1).max(1) } else { 1 };
     let mut halves = Halves::open(plan, site, copies)?;
     for tests in together(&plan.tests) {
-        let test = tests[0];
-        for &size in &plan.sizes {
-            let connections = if test == Test::Fan { plan.connections.as_slice() } else { &[1] };
-            let counts = if test == Test::Count { plan.counts.as_slice() } else { &[0] };
-            for &connections in connections {
-                for &count in counts {
-                    say(match (test, connections) {
-                        (Test::Count, _) => format!("{count} messages of {size} bytes"),
-                        (_, 1) => format!("{}, {size} bytes", test.name()),
-                        _ => format!("{connections} connections, {size} bytes"),
-                    });
-                    let condition = Condition { size, copies, connections, count };
-                    turns(plan, &mut halves, tests, condition)?.into_iter().for_each(&mut each);
-                }
-            }
+        for conditions in conditions(plan, tests[0], copies) {
+            turns(plan, &mut halves, tests, &conditions, &mut say)?.into_iter().for_each(&mut each);
         }
     }
     Ok(())
+}
+
+/// Conditions of a test, those together that take turns: all sizes, since what a window takes changes by a factor of two or
+/// three when the host moves a processor, and the results of one figure are to have that in common. Numbers of messages
+/// take too long for that.
+fn conditions(plan: &Plan, test: Test, copies: usize) -> Vec<Vec<Condition>> {
+    let sizes = || plan.sizes.iter().copied();
+    let of = |size, connections, count| Condition { size, copies, connections, count };
+    match test {
+        Test::Count => {
+            sizes().flat_map(|size| plan.counts.iter().map(move |count| vec![of(size, 1, *count)])).collect()
+        }
+        Test::Fan => {
+            let all = |size| plan.connections.iter().map(move |connections| of(size, *connections, 0));
+            vec![sizes().flat_map(all).collect()]
+        }
+        _ => vec![sizes().map(|size| of(size, 1, 0)).collect()],
+    }
 }
 
 /// Tests that take turns: the two directions of a stream, which are compared with each other, if one follows the other.
@@ -225,7 +231,7 @@ fn together(tests: &[Test]) -> impl Iterator<Item = &[Test]> {
     tests.chunk_by(|a, b| (*a, *b) == (Test::Stream, Test::Back))
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Condition {
     size: usize,
     /// Connections of each transport that are there.
@@ -234,6 +240,18 @@ struct Condition {
     connections: usize,
     /// Messages, if that is the question.
     count: usize,
+}
+
+impl Condition {
+    /// For people.
+    fn text(self, test: Test) -> String {
+        let Condition { size, connections, count, .. } = self;
+        match test {
+            Test::Count => format!("{count} messages of {size} bytes"),
+            Test::Fan => format!("{connections} connections, {size} bytes"),
+            _ => format!("{}, {size} bytes", test.name()),
+        }
+    }
 }
 
 /// How many messages or round trips fill a window? Whatever else the machine does makes some attempts take longer, so
@@ -270,38 +288,47 @@ fn fill(
     }
 }
 
-/// All transports in turn, in these tests, under one condition.
+/// All transports in turn, in these tests, under these conditions.
 fn turns(
     plan: &Plan,
     halves: &mut Halves,
     tests: &[Test],
-    condition: Condition,
+    conditions: &[Condition],
+    say: &mut dyn FnMut(String),
 ) -> anyhow::Result<Vec<Record>> {
-    let Condition { size, copies, connections, count } = condition;
-    let mut message = vec![0x5a; size];
+    let longest = conditions.iter().map(|condition| condition.size).max().unwrap_or(0);
+    let mut message = vec![0x5a; longest];
     let mut cells = Vec::new();
-    let specs = plan.specs.iter().enumerate();
-    for ((spec, Spec { kind, .. }), &test) in
-        specs.flat_map(|spec| tests.iter().map(move |test| (spec, test)))
-    {
-        let first = spec * copies;
-        // Events carry no data, so there is nothing to stream; and a program of its own has one connection.
-        let streams = matches!(test, Test::Stream | Test::Back | Test::Count);
-        if (*kind == Kind::Eventfd && streams) || (*kind == Kind::Vchan && test == Test::Fan) {
-            continue;
+    for &condition in conditions {
+        say(condition.text(tests[0]));
+        let message = &mut message[..condition.size];
+        let specs = plan.specs.iter().enumerate();
+        for ((spec, Spec { kind, .. }), &test) in
+            specs.flat_map(|spec| tests.iter().map(move |test| (spec, test)))
+        {
+            let first = spec * condition.copies;
+            // Events carry no data, so there is nothing to stream; and a program of its own has one connection.
+            let streams = matches!(test, Test::Stream | Test::Back | Test::Count);
+            if (*kind == Kind::Eventfd && streams) || (*kind == Kind::Vchan && test == Test::Fan) {
+                continue;
+            }
+            let count = match test {
+                Test::Parked => PARKED_TRIPS,
+                Test::Count => condition.count,
+                _ => fill(plan, halves, (test, first), condition, message)?,
+            };
+            let (nanos, counts, laps) = (vec![], Counts::default(), vec![]);
+            cells.push(Cell { condition, test, spec, first, count, nanos, counts, laps });
         }
-        let count = match test {
-            Test::Parked => PARKED_TRIPS,
-            Test::Count => count,
-            _ => fill(plan, halves, (test, first), condition, &mut message)?,
-        };
-        cells.push(Cell { test, spec, first, count, nanos: vec![], counts: Counts::default(), laps: vec![] });
     }
     let begun = Instant::now();
-    for _ in 0..plan.windows {
+    for window in 1..=plan.windows {
+        say(format!("{}, window {window} of {}", tests[0].name(), plan.windows));
         for cell in &mut cells {
             let (count, first) = (cell.count, cell.first);
-            let window = halves.window(cell.test, first, connections, &mut message, count, &mut cell.laps)?;
+            let Condition { size, connections, .. } = cell.condition;
+            let message = &mut message[..size];
+            let window = halves.window(cell.test, first, connections, message, count, &mut cell.laps)?;
             cell.nanos.push(window.time.as_nanos() as f64 / (count * connections) as f64);
             cell.counts.events += window.counts.events;
             cell.counts.sleeps += window.counts.sleeps;
@@ -310,11 +337,11 @@ fn turns(
             break;
         }
     }
-    Ok(cells.into_iter().map(|cell| record(plan, halves, condition, cell)).collect())
+    Ok(cells.into_iter().map(|cell| record(plan, halves, cell)).collect())
 }
 
-fn record(plan: &Plan, halves: &Halves, condition: Condition, cell: Cell) -> Record {
-    let Condition { size, connections, .. } = condition;
+fn record(plan: &Plan, halves: &Halves, cell: Cell) -> Record {
+    let Condition { size, connections, .. } = cell.condition;
     let test = cell.test;
     let spec = &plan.specs[cell.spec];
     let messages = (cell.count * connections * cell.nanos.len()) as f64;
@@ -355,6 +382,32 @@ mod tests {
         assert_eq!(groups(&[Stream, Back, Roundtrip]), [vec![Stream, Back], vec![Roundtrip]]);
         assert_eq!(groups(&[Stream, Roundtrip, Back]), [vec![Stream], vec![Roundtrip], vec![Back]]);
         assert_eq!(groups(&[Back, Stream]), [vec![Back], vec![Stream]]);
+    }
+
+    #[test]
+    fn sizes_take_turns_and_numbers_of_messages_do_not() {
+        let plan = Plan {
+            specs: vec![],
+            sizes: vec![16, 64],
+            tests: vec![],
+            counts: vec![10, 20],
+            connections: vec![1, 5],
+            windows: 1,
+            window: Duration::ZERO,
+            longest: Duration::ZERO,
+            pinned: false,
+            command: String::new(),
+        };
+        let of = |test| {
+            let each = |condition: &Condition| (condition.size, condition.connections, condition.count);
+            conditions(&plan, test, 5)
+                .iter()
+                .map(|group| group.iter().map(each).collect::<Vec<_>>())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of(Test::Stream), [[(16, 1, 0), (64, 1, 0)]]);
+        assert_eq!(of(Test::Fan), [[(16, 1, 0), (16, 5, 0), (64, 1, 0), (64, 5, 0)]]);
+        assert_eq!(of(Test::Count), [[(16, 1, 10)], [(16, 1, 20)], [(64, 1, 10)], [(64, 1, 20)]]);
     }
 
     #[test]

@@ -17,8 +17,8 @@ made by `casemate bench report` from results that `casemate bench` has measured;
 [guide/bench.md](guide/bench.md). Where a page that is made by a program says why a goal was missed, a person wrote it
 (`tools/casemate/src/command/bench/reasons.rs`).
 
-**How to read it.** Transports take turns in short windows of one run, so that whatever else the machine does hits all
-alike; every number is the least of these windows with the median beside it, since load only ever adds time. Xen runs in QEMU without virtualisation
+**How to read it.** Transports take turns in short windows of one run, and so do sizes of messages, so that whatever else the
+machine does hits all alike; every number is the least of these windows with the median beside it, since load only ever adds time. Xen runs in QEMU without virtualisation
 hardware: every instruction of the domains is emulated, so *only ratios within one run mean anything there*. A system
 call of a PV guest costs about 13 us and a hypercall 6 us (PV) or 50 to 100 us (PVH) under this emulation, so part of
 what a library-OS domain gains is the switch into a kernel that it does not make. dom0 has one processor
