@@ -6,9 +6,9 @@ pub const NOT_HERE: &str = "\
 Not measured here: the smallest memory a domain runs in, and the time from source to console (`casemate measure`); the
 time from `xl create` to the first answer (`casemate demo`); the layout of libxenvchan between two processes.
 
-The results between domains are of a run in which sizes were still measured one after the other. How far apart the host has put the
-two processors makes a factor of 2 to 3 from 4 KiB on, and changes within minutes: so a jump between two sizes there, such as at
-16,385 bytes in figure 6, is the host's.
+Streams, round trips, latencies and numbers of messages between domains are of a run in which sizes were still measured one after
+the other; those of rings are of runs in which they took turns. How far apart the host has put the two processors makes a factor
+of 2 to 3 from 4 KiB on, and changes within minutes.
 ";
 
 /// Reasons by parts of the goal, all of which have to be in it; the first that fits counts.
