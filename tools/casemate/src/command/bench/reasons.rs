@@ -6,9 +6,9 @@ pub const NOT_HERE: &str = "\
 Not measured here: the smallest memory a domain runs in, and the time from source to console (`casemate measure`); the
 time from `xl create` to the first answer (`casemate demo`); the layout of libxenvchan between two processes.
 
-Streams, round trips, latencies and numbers of messages between domains are of a run in which sizes were still measured one after
-the other; those of rings are of runs in which they took turns. How far apart the host has put the two processors makes a factor
-of 2 to 3 from 4 KiB on, and changes within minutes.
+Round trips, latencies and numbers of messages between domains, and streams with a Linux guest, are of a run in which sizes were
+still measured one after the other; rings, and streams with a library-OS domain, are of runs in which they took turns. How far
+apart the host has put the two processors makes a factor of 2 to 3 from 4 KiB on, and changes within minutes.
 ";
 
 /// Reasons by parts of the goal, all of which have to be in it; the first that fits counts.
@@ -30,8 +30,8 @@ const REASONS: [(&[&str], &str); 7] = [
     (
         &["both directions"],
         "Directions (measured in turns): between dom0 and a Linux guest the two are within some percent, TCP apart; what goes beyond \
-         that differs from run to run. A library-OS domain as the writer takes 1.4 times as long as dom0 at 16 B and 1.2 times at 64 to \
-         512 (it was 1.8 and 1.1 to 1.6); from 4 KiB on it is even. `perf` on QEMU's two processors shows why: the loop that sends in \
+         that differs from run to run. A library-OS domain as the writer takes 1.4 times as long as dom0 at 16 B and 1.1 to 1.2 times at \
+         64 to 512 (it was 1.8 and 1.1 to 1.6); from 1 KiB on it is nearly even. `perf` on QEMU's two processors shows why: the loop that sends in \
          Linux has everything inlined, an image is built for size and calls a function for each message, and QEMU looks for its \
          translation at each call to another page and each return (11 % of the samples of the domain's processor, before the copy and \
          the flush became part of that function; below 1 % in dom0). The rest was registers of 16 bytes, which QEMU keeps in memory in \
