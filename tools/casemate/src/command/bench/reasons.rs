@@ -30,7 +30,7 @@ const REASONS: [(&[&str], &str); 7] = [
     (
         &["both directions"],
         "Directions (measured in turns): between dom0 and a Linux guest the two are within some percent, TCP apart; what goes beyond \
-         that differs from run to run. A library-OS domain as the writer takes 1.4 times as long as dom0 at 16 B and 1.1 to 1.2 times at \
+         that differs from run to run. A library-OS domain as the writer takes 1.4 times as long as dom0 at 16 B and 1.1 to 1.3 times at \
          64 to 512 (it was 1.8 and 1.1 to 1.6); from 1 KiB on it is nearly even. `perf` on QEMU's two processors shows why: the loop that sends in \
          Linux has everything inlined, an image is built for size and calls a function for each message, and QEMU looks for its \
          translation at each call to another page and each return (11 % of the samples of the domain's processor, before the copy and \
