@@ -55,7 +55,7 @@ stats! {
     spin_misses,
     /// Sleeps that were cut to look whether the peer still lives.
     liveness_checks,
-    /// Bytes of payload in the messages.
+    /// Bytes of payload in the messages. (Not beside `messages`, for the reason that is given in `Producer`.)
     bytes,
 }
 

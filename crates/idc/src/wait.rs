@@ -74,8 +74,8 @@ const BURST: u64 = 8;
 ///
 /// A reader that takes each short message as soon as it is there wants the cache line which the writer is filling, and both
 /// wait for that line, at each message. After a short pause there are many, and they pass faster: between two processes on
-/// an EPYC 35 instead of 49 ns for 64 bytes where the processors share a cache, 170 instead of 248 where they do not. In a
-/// dialogue it would only be a delay. So it is tried, kept while many messages come at once, and tried again after some
+/// an EPYC 35 instead of 49 ns for 64 bytes where the processors share a cache, 170 instead of 248 where they do not
+/// (`idcperf --transport idc --size 64 --test stream`, in turns with the version before). In a dialogue it would only be a delay. So it is tried, kept while many messages come at once, and tried again after some
 /// waits, ever more of them.
 #[derive(Debug)]
 struct Lag {

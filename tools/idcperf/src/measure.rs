@@ -231,7 +231,7 @@ fn together(tests: &[Test]) -> impl Iterator<Item = &[Test]> {
     tests.chunk_by(|a, b| (*a, *b) == (Test::Stream, Test::Back))
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 struct Condition {
     size: usize,
     /// Connections of each transport that are there.

@@ -95,11 +95,8 @@ impl<M: Memory> Consumer<M> {
             && len <= self.memory.room(self.offset)
             && let Some(part) = buf.get_mut(..len)
         {
-            let RingMemory { data, capacity, .. } = self.memory;
-            let span = Record::new(Kind::Data, len).span();
-            self.memory.writer.read(data + self.offset + HEADER_LEN, part);
-            self.tail += span as u64;
-            self.offset = wrap(self.offset + span, capacity);
+            self.memory.writer.read(self.memory.payload(self.offset), part);
+            self.advance(Record::new(Kind::Data, len));
             return Ok(Some(len));
         }
         self.accept(word)?;

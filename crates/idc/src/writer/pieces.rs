@@ -9,7 +9,8 @@ use crate::wait::{Deadline, Phase, Step};
 
 impl<P: Platform> Writer<P> {
     /// The usual case: the message is one record in the ring, and there is room for it. In images too, which are built
-    /// for size, this and the flush are part of the function that sends: no calls for a short message.
+    /// for size, this and the flush are part of the function that sends: no calls for a short message
+    /// (`checked` would be one).
     #[inline(always)]
     pub(super) fn put_small(&mut self, message: &[u8]) -> Result<bool> {
         if self.abort_owed || message.len() > self.ring.max_payload() {

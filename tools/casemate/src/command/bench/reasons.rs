@@ -16,14 +16,14 @@ const REASONS: [(&[&str], &str); 7] = [
     (
         &["library-OS domain", "16 to 512 B", "libxenvchan"],
         "Small messages to a library-OS domain: neither side sleeps (see the counts), so this is the work for each message, every \
-         instruction of it emulated: 229 for 16 bytes in both halves. The far end of that vchan is this project's `idc::vchan`, \
+         instruction of it emulated: 225 for 16 bytes in both halves. The far end of that vchan is this project's `idc::vchan`, \
          which takes up to 64 KiB of a stream in one call; IDC keeps messages apart, checks and copies each, and has a fence for \
          each. Where the domain sends, message by message with either, IDC is 2.9 times as fast at 16 B and 2.2 at 64.",
     ),
     (
         &["16 to 512 B", "libxenvchan"],
         "Small messages against libxenvchan: from 64 B on, and by the medians at all sizes, it is more than 3 times as fast; at 16 B \
-         (2.8 times by the least) neither side sleeps, and what is left is the work for each message, all of it emulated: 229 \
+         (2.8 times by the least) neither side sleeps, and what is left is the work for each message, all of it emulated: 225 \
          instructions, writer and reader together (`crates/idc/examples/cost.rs` under callgrind; it was 551), the fence that a \
          sleeping reader makes necessary among them.",
     ),
@@ -31,7 +31,7 @@ const REASONS: [(&[&str], &str); 7] = [
         &["both directions"],
         "Directions (measured in turns): between dom0 and a Linux guest the two are within some percent, TCP apart; what goes beyond \
          that differs from run to run. A library-OS domain as the writer takes 1.4 times as long as dom0 at 16 B and 1.1 to 1.3 times at \
-         64 to 512 (it was 1.8 and 1.1 to 1.6); from 1 KiB on it is nearly even. `perf` on QEMU's two processors shows why: the loop that sends in \
+         64 to 512 (it was 1.8 and 1.1 to 1.6); from 1 KiB on it is nearly even. `perf record -e cpu-clock` on QEMU's two processors shows why: the loop that sends in \
          Linux has everything inlined, an image is built for size and calls a function for each message, and QEMU looks for its \
          translation at each call to another page and each return (11 % of the samples of the domain's processor, before the copy and \
          the flush became part of that function; below 1 % in dom0). The rest was registers of 16 bytes, which QEMU keeps in memory in \

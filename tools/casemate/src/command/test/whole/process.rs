@@ -80,7 +80,8 @@ impl Cli {
     /// When it ended before, or took longer than a boot may take.
     pub fn wait_for(&mut self, text: &str) -> anyhow::Result<()> {
         loop {
-            let line = self.lines.recv_timeout(Limits::boot());
+            // Longer than the program waits: its own error says more, with the last lines of dom0's console.
+            let line = self.lines.recv_timeout(Limits::boot() * 2);
             let line = line.with_context(|| format!("it never printed {text:?}, but:\n{}", self.stderr))?;
             self.stderr.push_str(&line);
             self.stderr.push('\n');
