@@ -18,7 +18,7 @@ const REASONS: [(&[&str], &str); 7] = [
         "Small messages to a library-OS domain: neither side sleeps (see the counts), so this is the work for each message, every \
          instruction of it emulated: 225 for 16 bytes in both halves. The far end of that vchan is this project's `idc::vchan`, \
          which takes up to 64 KiB of a stream in one call; IDC keeps messages apart, checks and copies each, and has a fence for \
-         each. Where the domain sends, message by message with either, IDC is 2.9 times as fast at 16 B and 2.2 at 64.",
+         each. Where the domain sends, message by message with either, IDC is 3.0 times as fast at 16 B and 2.2 at 64.",
     ),
     (
         &["16 to 512 B", "libxenvchan"],
